@@ -5,6 +5,8 @@
     │   └── MalformedError  its XML or IODEF breaks a rule; names the path and the rule
     ├── UnavailableError    nobody's fault: try again later
     ├── ConflictError       somebody else was faster: load again, decide again
+    ├── SignatureError      a signed message is not from whom it says: answer 401, tell the operator
+    │   └── TimestampError  it is, but one of the two clocks is wrong
     └── ConfigError         the operator's: says what to change, and where
 
 The base class is caught only at the three edges: `web/`, `worker/`, `cli/`.
@@ -82,6 +84,22 @@ class UnavailableError(BridgeError):
 
 class ConflictError(BridgeError):
     """The state decided on is no longer the state stored; nothing was written."""
+
+
+class SignatureError(BridgeError):
+    """A signed message does not verify; `malformed` when its headers are not even of the right form."""
+
+    def __init__(self, reason: str, *, malformed: bool = False) -> None:
+        super().__init__(reason)
+        self.malformed = malformed
+
+
+class TimestampError(SignatureError):
+    """The signature is good and the message too old or too new; `now` is the receiver's Unix time in seconds."""
+
+    def __init__(self, reason: str, *, now: float) -> None:
+        super().__init__(reason)
+        self.now = now
 
 
 class ConfigError(BridgeError):

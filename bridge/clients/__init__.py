@@ -1,0 +1,1 @@
+"""Everything we call by HTTP."""

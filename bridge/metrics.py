@@ -1,0 +1,74 @@
+"""Everything /metrics shows, in one table; counters live in the store, so they count what every process did.
+
+House rule: no label that a stranger can choose.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+PREFIX = "incident_bridge_"
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What one metric counts and by which labels."""
+
+    text: str
+    labels: tuple[str, ...] = ()
+
+
+COUNTERS = {
+    "interactions": Description("Interactions stored.", ("kind", "trust")),
+    "repeats": Description("Repeats answered and not stored again.", ("trust",)),
+    "refused": Description("Interactions refused, by the condition the peer was told.", ("condition",)),
+    "incidents": Description("Editions of incidents written.", ("status", "trust")),
+    "stanzas": Description("Stanzas handed to Prosody: sent, dropped or error.", ("outcome",)),
+    "set_aside": Description("Interactions set aside because their workers died.", ("kind",)),
+}
+GAUGES = {
+    "lanes": Description("Lanes that hold work.", ("queue",)),
+    "lane_items": Description("Items waiting in lanes.", ("queue",)),
+    "lane_oldest_seconds": Description(
+        "How long the longest waiting lane could have been taken.", ("queue",)
+    ),
+    "worker_seen_seconds": Description(
+        "Seconds since a worker of the queue was seen; -1: never.", ("queue",)
+    ),
+    "store_used_bytes": Description("Memory the store uses."),
+    "store_max_bytes": Description("Memory the store may use."),
+    "store_durable": Description("1 if the store keeps what it acknowledged through a power cut, else 0."),
+}
+
+Sample = tuple[str, tuple[str, ...], float]
+
+
+def render(counters: Iterable[Sample], gauges: Iterable[Sample]) -> bytes:
+    """Write the text exposition format; samples are (name without prefix, label values, value)."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(tuple(counters), tuple(gauges)))
+    return generate_latest(registry)
+
+
+class _Collector(Collector):
+    def __init__(self, counters: tuple[Sample, ...], gauges: tuple[Sample, ...]) -> None:
+        self._counters = counters
+        self._gauges = gauges
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every described metric, also those that have no sample yet."""
+        for name, description in COUNTERS.items():
+            counter = CounterMetricFamily(PREFIX + name, description.text, labels=description.labels)
+            for other, labels, value in self._counters:
+                if other == name and len(labels) == len(description.labels):
+                    counter.add_metric(labels, value)
+            yield counter
+        for name, description in GAUGES.items():
+            gauge = GaugeMetricFamily(PREFIX + name, description.text, labels=description.labels)
+            for other, labels, value in self._gauges:
+                if other == name:
+                    gauge.add_metric(labels, value)
+            yield gauge

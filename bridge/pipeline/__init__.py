@@ -1,0 +1,1 @@
+"""The stories: load → decide → commit, or load → call out → commit."""

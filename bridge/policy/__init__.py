@@ -1,0 +1,1 @@
+"""Our own rules: whom we trust, what we admit, what we decide. Pure: everything comes in as arguments."""

@@ -1,0 +1,318 @@
+"""Whether an incoming interaction is stored, and what its sender is told at once if not (DESIGN §5).
+
+House rules: the sender is the authenticated domain in the IQ's `from`, nothing else; everything is refused here that
+can be refused without knowing the incident; what is refused leaves nothing behind but a spent token.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from bridge.errors import Condition, ErrorType, RefusedError, StanzaError
+from bridge.policy.change import Append, Change, Put, Queue, Remember
+from bridge.policy.record import (
+    STRANGERS,
+    Bucket,
+    Interaction,
+    Peer,
+    Quarantine,
+    Way,
+    incident_id,
+)
+from bridge.policy.trust import Authentication, Direction, Stream, Trust, standing
+from bridge.xep0268.model import Kind
+from bridge.xep0268.read import read
+from bridge.xmpp.stanza import Iq, write_result
+
+REPEAT_SECONDS = 24 * 3600
+STRANGERS_WATERMARK = 0.80
+WATERMARK = 0.95
+
+
+class Rules(Protocol):
+    """What the operator configured under `[policy]`; see `config default` for the meaning of each."""
+
+    @property
+    def strangers(self) -> str: ...  # noqa: D102
+    @property
+    def unencrypted(self) -> str: ...  # noqa: D102
+    @property
+    def require_authentication(self) -> Authentication: ...  # noqa: D102
+    @property
+    def allow_users(self) -> Collection[str]: ...  # noqa: D102
+    @property
+    def quarantine_max(self) -> int: ...  # noqa: D102
+    @property
+    def quarantine_max_bytes(self) -> int: ...  # noqa: D102
+    @property
+    def quarantine_max_per_peer(self) -> int: ...  # noqa: D102
+    @property
+    def quota_per_minute(self) -> float: ...  # noqa: D102
+    @property
+    def quota_burst(self) -> float: ...  # noqa: D102
+    @property
+    def quota_strangers_per_minute(self) -> float: ...  # noqa: D102
+    @property
+    def quota_strangers_burst(self) -> float: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """One incident IQ as Prosody relayed it, its XML read but not yet its IODEF.
+
+    Attributes:
+        id: the id its interaction gets if it is stored.
+        digest: of the payload; see `xmpp.xml.digest`.
+        original: the stanza's bytes as they came.
+    """
+
+    id: str
+    iq: Iq
+    stream: Stream
+    digest: str
+    original: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What admission knows; a later item of a batch sees what an earlier one did.
+
+    Attributes:
+        remembered: payloads stored within `REPEAT_SECONDS`, by `repeat_name`, with their interaction's id.
+        fill: share of the store's memory in use, 0 to 1.
+    """
+
+    host: str
+    rules: Rules
+    peers: Mapping[str, Peer]
+    buckets: Mapping[str, Bucket]
+    quarantine: Quarantine
+    remembered: Mapping[str, str]
+    fill: float
+
+
+def repeat_name(peer: str, arrival: Arrival) -> str:
+    """Name under which a payload is remembered: the same payload of the same peer has the same name."""
+    return f"{peer}:{arrival.digest}"
+
+
+def admit(state: State, arrival: Arrival, *, now: datetime) -> tuple[State, Change]:
+    """Store one interaction or refuse it.
+
+    Returns:
+        the state for the next item, and what to write for this one besides the records in the state.
+
+    Raises:
+        RefusedError: it is not stored. The state is not changed, except by `charge`, which the caller calls first.
+    """
+    sender = _sender(state, arrival)
+    peer = state.peers[sender]
+    trust = standing(peer.trust, arrival.stream, required=state.rules.require_authentication)
+    _refuse_by_stream(state, arrival, trust)
+    reading = read(arrival.iq)
+    if reading.kind is not Kind.REPORT:
+        raise RefusedError(
+            StanzaError(
+                ErrorType.CANCEL,
+                Condition.FEATURE_NOT_IMPLEMENTED,
+                f"this server accepts reports; it does not handle a {reading.kind} yet",
+            )
+        )
+    name = repeat_name(sender, arrival)
+    if name in state.remembered:
+        repeated = replace(peer, repeated=peer.repeated + 1)
+        change = _answer_repeat(state, arrival, sender)
+        return replace(state, peers={**state.peers, sender: repeated}), change
+    quarantined = trust is Trust.STRANGER
+    _refuse_if_full(state, peer, arrival, quarantined=quarantined)
+    interaction = Interaction(
+        id=arrival.id,
+        host=state.host,
+        peer=sender,
+        kind=reading.kind,
+        way=Way.RECEIVED,
+        sender=str(arrival.iq.sender),
+        iq_id=arrival.iq.id,
+        received_at=now,
+        stream=arrival.stream,
+        trust=trust,
+        quarantined=quarantined,
+        digest=arrival.digest,
+        status=reading.status,
+        document=reading.incident,
+        repairs=reading.repairs,
+        incident_id=incident_id(state.host, sender, reading.incident.identity),
+        original=arrival.original,
+    )
+    return _stored(state, peer, interaction, name, now=now)
+
+
+def charge(state: State, arrival: Arrival, *, now: datetime) -> State:
+    """Take the tokens that looking at this interaction costs, whether it is stored or not.
+
+    Raises:
+        RefusedError: over quota; `over_quota` says what to remember of that.
+    """
+    sender = arrival.iq.sender.domain
+    peer = state.peers[sender]
+    trust = standing(peer.trust, arrival.stream, required=state.rules.require_authentication)
+    if trust is Trust.BLOCKED:
+        raise RefusedError(
+            StanzaError(
+                ErrorType.AUTH, Condition.FORBIDDEN, "this server does not accept incidents from yours"
+            )
+        )
+    rules = state.rules
+    wanted = [(sender, rules.quota_per_minute, rules.quota_burst)]
+    if trust is Trust.STRANGER:
+        wanted.append((STRANGERS, rules.quota_strangers_per_minute, rules.quota_strangers_burst))
+    buckets = dict(state.buckets)
+    for name, per_minute, burst in wanted:
+        bucket = refill(buckets.get(name), state.host, name, per_minute=per_minute, burst=burst, now=now)
+        if bucket.tokens < 1:
+            raise OverQuotaError(name, seconds=max(1, round((1 - bucket.tokens) * 60 / per_minute)))
+        buckets[name] = replace(bucket, tokens=bucket.tokens - 1)
+    return replace(state, buckets=buckets)
+
+
+class OverQuotaError(RefusedError):
+    """The peer, or all strangers together, sent more than the quota; `seconds` until one more may come."""
+
+    def __init__(self, name: str, *, seconds: int) -> None:
+        whose = "all servers unknown to us together" if name == STRANGERS else "your server"
+        text = f"{whose} sent more incidents than the quota allows; send it again in {seconds} s"
+        super().__init__(StanzaError(ErrorType.WAIT, Condition.RESOURCE_CONSTRAINT, text))
+        self.name = name
+        self.seconds = seconds
+
+
+def refill(
+    bucket: Bucket | None, host: str, name: str, *, per_minute: float, burst: float, now: datetime
+) -> Bucket:
+    """Bring a bucket to `now`; one that is not stored is full. Time going backwards counts as no time passed."""
+    ttl_seconds = int(burst * 60 / per_minute) + 60
+    if bucket is None:
+        return Bucket(host=host, name=name, tokens=burst, updated_at=now, ttl_seconds=ttl_seconds)
+    elapsed = max(timedelta(0), now - bucket.updated_at)
+    tokens = min(burst, bucket.tokens + elapsed.total_seconds() * per_minute / 60)
+    return replace(bucket, tokens=tokens, updated_at=max(now, bucket.updated_at), ttl_seconds=ttl_seconds)
+
+
+def puts(before: State, after: State) -> tuple[Put, ...]:
+    """The records that a batch changed, each once, with what the store must still hold."""
+    found: list[Put] = []
+    for name, bucket in after.buckets.items():
+        if bucket is not before.buckets.get(name):
+            found.append(Put(before.buckets.get(name), bucket))
+    for domain, peer in after.peers.items():
+        old = before.peers[domain]
+        if peer is not old:
+            found.append(Put(old if old.version else None, peer))
+    if after.quarantine is not before.quarantine:
+        found.append(Put(before.quarantine if before.quarantine.version else None, after.quarantine))
+    return tuple(found)
+
+
+def _sender(state: State, arrival: Arrival) -> str:
+    """Return the domain that counts as the sender; a user or resource is refused unless allowed by name."""
+    iq = arrival.iq
+    if iq.to.domain != state.host or not iq.to.is_domain:
+        raise RefusedError(
+            StanzaError(
+                ErrorType.MODIFY,
+                Condition.BAD_REQUEST,
+                f"iq/@to: send incidents to {state.host}, not to {iq.to}",
+            )
+        )
+    if not iq.sender.is_domain and iq.sender.bare not in state.rules.allow_users:
+        text = (
+            f"iq/@from: incidents are accepted from servers, not from users; {iq.sender.bare} is not allowed"
+        )
+        raise RefusedError(StanzaError(ErrorType.AUTH, Condition.FORBIDDEN, text))
+    return iq.sender.domain
+
+
+def _refuse_by_stream(state: State, arrival: Arrival, trust: Trust) -> None:
+    """Refuse what came over a stream, or from a stranger, that the operator does not accept."""
+    stream = arrival.stream
+    local = stream.direction is Direction.LOCAL
+    if not (stream.encrypted or local or state.rules.unencrypted == "accept"):
+        text = "this server accepts incidents over encrypted streams only"
+        raise RefusedError(StanzaError(ErrorType.MODIFY, Condition.POLICY_VIOLATION, text))
+    if trust is Trust.STRANGER and state.rules.strangers == "refuse":
+        text = "this server accepts incidents only from servers that its operators know; ask them first"
+        raise RefusedError(StanzaError(ErrorType.AUTH, Condition.FORBIDDEN, text))
+
+
+def _refuse_if_full(state: State, peer: Peer, arrival: Arrival, *, quarantined: bool) -> None:
+    """Refuse what would take the store over its watermark or the quarantine over its bounds."""
+    rules, quarantine = state.rules, state.quarantine
+    full = state.fill >= WATERMARK or (quarantined and state.fill >= STRANGERS_WATERMARK)
+    if quarantined:
+        full = (
+            full
+            or peer.quarantined >= rules.quarantine_max_per_peer
+            or quarantine.interactions >= rules.quarantine_max
+            or quarantine.size_bytes + len(arrival.original) > rules.quarantine_max_bytes
+        )
+    if full:
+        text = "this server holds as many incidents as its operators can look at; send it again tomorrow"
+        raise RefusedError(StanzaError(ErrorType.WAIT, Condition.RESOURCE_CONSTRAINT, text))
+
+
+def _answer_repeat(state: State, arrival: Arrival, sender: str) -> Change:
+    """Answer a repeat like the first: a report's answer is always a result."""
+    return Change(
+        appends=(answer(state.host, to=str(arrival.iq.sender), iq_id=arrival.iq.id, item_id=arrival.id),),
+        counts=(("repeats", state.peers[sender].trust),),
+    )
+
+
+def answer(host: str, *, to: str, iq_id: str, item_id: str, interaction_id: str | None = None) -> Append:
+    """Queue an empty `result` for the sender; `item_id` makes the lane's item unique."""
+    item = {"id": item_id, "interaction": interaction_id, "stanza": write_result(to=to, id=iq_id)}
+    return Append(queue=Queue.OUTGOING, lane=host_lane(host), item=item)
+
+
+def host_lane(host: str) -> str:
+    """Name the lane of what goes out through one host's Prosody."""
+    return f"host:{host}"
+
+
+def peer_lane(host: str, peer: str) -> str:
+    """Name the lane of what one peer sent to one host."""
+    return f"{host}|{peer}"
+
+
+def _stored(
+    state: State, peer: Peer, interaction: Interaction, name: str, *, now: datetime
+) -> tuple[State, Change]:
+    """Write down an admitted interaction: itself, its peer, the quarantine, its place in the peer's lane."""
+    known = replace(
+        peer,
+        first_seen_at=peer.first_seen_at or now,
+        last_seen_at=now,
+        received=peer.received + 1,
+        quarantined=peer.quarantined + interaction.quarantined,
+    )
+    quarantine = state.quarantine
+    if interaction.quarantined:
+        size_bytes = quarantine.size_bytes + len(interaction.original or b"")
+        quarantine = replace(quarantine, interactions=quarantine.interactions + 1, size_bytes=size_bytes)
+    item = {"id": interaction.id, "incident": interaction.incident_id}
+    change = Change(
+        puts=(Put(None, interaction),),
+        remembers=(
+            Remember(host=state.host, name=name, interaction_id=interaction.id, ttl_seconds=REPEAT_SECONDS),
+        ),
+        appends=(Append(queue=Queue.INCIDENTS, lane=peer_lane(state.host, peer.domain), item=item),),
+        counts=(("interactions", interaction.kind, interaction.trust),),
+    )
+    after = replace(
+        state,
+        peers={**state.peers, peer.domain: known},
+        quarantine=quarantine,
+        remembered={**state.remembered, name: interaction.id},
+    )
+    return after, change

@@ -1,0 +1,109 @@
+"""The one vocabulary in which a decision says what is to be written; `store.commit` carries it out, all or nothing.
+
+House rule: a change speaks of records, lanes and events, never of keys; merging changes is concatenation.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from bridge.policy.record import InteractionState, Record
+
+
+class Queue(StrEnum):
+    """The two RQ queues; each has its own worker process."""
+
+    INCIDENTS = "incidents"
+    OUTGOING = "outgoing"
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write `after` where the store still holds `before` (None: nothing); otherwise the commit is stale."""
+
+    before: Record | None
+    after: Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """Move a stored interaction on to `state`, without loading or versioning its record; nothing if it is gone."""
+
+    interaction_id: str
+    state: InteractionState
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remember:
+    """Remember that this payload was stored, for `ttl_seconds`; stale if it is remembered already."""
+
+    host: str
+    name: str
+    interaction_id: str
+    ttl_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forget:
+    """Forget a remembered payload, so that its repeat counts as new."""
+
+    host: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Append:
+    """Append one item to a lane; items are small JSON objects of names and ids whose `id` is unique for ever."""
+
+    queue: Queue
+    lane: str
+    item: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One webhook event (DESIGN §7) for the host's stream; the store adds `sequence`."""
+
+    host: str
+    id: str
+    type: str
+    timestamp: datetime
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timer:
+    """Append `item` to the lane when the store's clock reaches `due_at`; the same `name` replaces an earlier timer."""
+
+    name: str
+    due_at: datetime
+    append: Append
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """Everything one decision writes. `counts` raises counters shown at /metrics, as (name, label values…)."""
+
+    puts: tuple[Put, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    remembers: tuple[Remember, ...] = ()
+    forgets: tuple[Forget, ...] = ()
+    appends: tuple[Append, ...] = ()
+    events: tuple[Event, ...] = ()
+    timers: tuple[Timer, ...] = ()
+    counts: tuple[tuple[str, ...], ...] = ()
+
+    def __add__(self, other: "Change") -> "Change":
+        """Both, in this order; a record put twice must be folded before (`decide` does)."""
+        return Change(
+            puts=self.puts + other.puts,
+            marks=self.marks + other.marks,
+            remembers=self.remembers + other.remembers,
+            forgets=self.forgets + other.forgets,
+            appends=self.appends + other.appends,
+            events=self.events + other.events,
+            timers=self.timers + other.timers,
+            counts=self.counts + other.counts,
+        )

@@ -1,0 +1,126 @@
+"""The service process: three listeners and one watch over the store.
+
+House rule: what is published (API, console) and what only Prosody may reach (ingest) never share a listener.
+"""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from bridge import log
+from bridge.clients.prosody import keys_of
+from bridge.config import Address, Settings
+from bridge.errors import ConfigError, UnavailableError
+from bridge.store import lanes, load
+from bridge.store.connect import check_durability, close, open_store
+from bridge.web import health, ingest
+from bridge.web.state import SERVICE, Service
+from bridge.webhooks.signature import MAX_BODY_BYTES
+
+_log = log.get(__name__)
+
+WATCH_SECONDS = 1.0
+STORE_PATIENCE_SECONDS = 3.0
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code."""
+    return asyncio.run(_run(settings))
+
+
+async def _run(settings: Settings) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with serving(settings):
+        await stop.wait()
+    return 0
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[Service]:
+    """Open the store and the listeners; everything is closed again when the block ends."""
+    store = await open_store(settings.store_url(), patience_seconds=STORE_PATIENCE_SECONDS)
+    try:
+        durability = await check_durability(store, durability=settings.store.durability)
+        service = Service(
+            settings=settings,
+            store=store,
+            durability=durability,
+            keys={name: keys_of(host) for name, host in settings.hosts.items()},
+        )
+        async with contextlib.AsyncExitStack() as stack:
+            for address, routes in _listeners(settings):
+                await stack.enter_async_context(_listening(service, address, routes))
+            await look(service)
+            watching = asyncio.create_task(watch(service))
+            stack.push_async_callback(_end, watching)
+            yield service
+    finally:
+        await close(store)
+
+
+def _listeners(settings: Settings) -> list[tuple[Address, list[web.RouteDef]]]:
+    common = health.routes()
+    return [
+        (settings.server.ingest_listen, [*common, *ingest.routes()]),
+        (settings.server.listen, common),
+        (settings.server.metrics_listen, [*common, web.get("/metrics", health.show_metrics)]),
+    ]
+
+
+@contextlib.asynccontextmanager
+async def _listening(service: Service, address: Address, routes: list[web.RouteDef]) -> AsyncIterator[None]:
+    app = web.Application(client_max_size=MAX_BODY_BYTES)
+    app[SERVICE] = service
+    app.add_routes(routes)
+    # Longer than Prosody keeps an idle connection, so that it never writes into one that we just closed.
+    runner = web.AppRunner(app, access_log=None, keepalive_timeout=300, shutdown_timeout=5)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, address.host, address.port).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise ConfigError(
+            f"cannot listen on {address}: {error.strerror}; change [server] or stop what listens there"
+        ) from error
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def watch(service: Service) -> None:
+    """Once a second: move due timers, start drains that nobody started, look at the store's health."""
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        await look(service)
+
+
+async def look(service: Service) -> None:
+    """Do one round of the watch; a store that is away makes the service not ready until it is back."""
+    try:
+        await lanes.sweep_timers(service.store)
+        await lanes.recover(service.store)
+        health_now = await load.health(service.store)
+    except UnavailableError as error:
+        if service.health is not None:
+            _log.error(
+                "the store does not answer; incidents are answered wait until it does", reason=str(error)
+            )
+        service.problem = f"the store does not answer ({error}); see its log, or: incident-bridge check"
+        service.health = None
+        return
+    if service.health is None:
+        _log.info("the store answers")
+    service.health = health_now
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,134 @@
+"""`POST /prosody/{host}`: what Prosody's module relays (DESIGN §4)."""
+
+import base64
+import json
+import secrets
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bridge import log
+from bridge.errors import Condition, ErrorType, SignatureError, TimestampError, UnavailableError
+from bridge.pipeline.receive import Intake, Relayed, receive
+from bridge.policy.trust import Authentication, Direction, Stream
+from bridge.web.state import SERVICE, Service
+from bridge.webhooks import signature
+
+_log = log.get(__name__)
+
+MAX_ITEMS = 64
+
+
+class StreamBody(BaseModel):
+    """`stream` of one item."""
+
+    model_config = ConfigDict(frozen=True)
+    direction: Direction
+    encrypted: bool
+    tls: str | None = None
+    authentication: Authentication
+    certificate_sha256: str | None = None
+
+
+class ItemBody(BaseModel):
+    """One relayed stanza."""
+
+    stanza: str
+    stream: StreamBody
+
+
+class DataBody(BaseModel):
+    """`data` of `stanza.received`."""
+
+    items: list[ItemBody] = Field(min_length=1, max_length=MAX_ITEMS)
+
+
+class Body(BaseModel):
+    """A whole message."""
+
+    type: Literal["stanza.received"]
+    timestamp: str
+    data: DataBody
+
+
+async def handle(request: web.Request) -> web.Response:
+    """Verify, receive, answer; 401 and 400 are the operator's to mend, 503 means that Prosody answers `wait`."""
+    service = request.app[SERVICE]
+    host = request.match_info["host"]
+    keys = service.keys.get(host)
+    if keys is None:
+        _log.error(
+            f'Prosody posts for a host that is not configured; add [hosts."{host}"] and its secret', host=host
+        )
+        return _refuse(404, f"the host {host} is not configured here")
+    body = await request.read()
+    now = datetime.now(UTC)
+    try:
+        webhook_id = signature.verify(keys, request.headers, body, now=now.timestamp())
+        batch = _batch(body)
+    except TimestampError as error:
+        _log.error("Prosody's clock and ours differ by more than 5 minutes; set them (NTP)", host=host)
+        return _refuse(401, str(error), now=int(error.now))
+    except SignatureError as error:
+        _log.error(f'{error}; set the same secret in [hosts."{host}"] and incident_bridge_secret', host=host)
+        return _refuse(400 if error.malformed else 401, str(error))
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        text = f"{'/'.join(map(str, problem['loc']))}: {problem['msg']}"
+        _log.error(
+            "Prosody's module sent what we do not understand; install the module of this release",
+            host=host,
+            problem=text,
+        )
+        return _refuse(400, text)
+    return await _receive(service, host, webhook_id, batch, now)
+
+
+async def _receive(
+    service: Service, host: str, webhook_id: str, batch: list[Relayed], now: datetime
+) -> web.Response:
+    """Store the batch, or tell every peer in it to wait while nobody could answer it."""
+    reasons = service.reasons()
+    if reasons and service.health is not None:
+        _log.error("incidents are not accepted now", host=host, reason=reasons[0])
+        return _wait(len(batch))
+    intake = Intake(host=host, rules=service.settings.policy, fill=service.fill)
+    try:
+        answer = await receive(service.store, intake, batch, webhook_id=webhook_id, now=now, new_id=new_id)
+    except UnavailableError as error:
+        _log.error("the batch is not stored; its peers are told to wait", host=host, reason=str(error))
+        return _refuse(503, "the store does not answer")
+    return web.Response(body=answer, content_type="application/json")
+
+
+def new_id() -> str:
+    """Make the id of an interaction: 80 random bits, 16 characters that a person can type."""
+    return base64.b32encode(secrets.token_bytes(10)).decode().lower()
+
+
+def _batch(body: bytes) -> list[Relayed]:
+    parsed = Body.model_validate_json(body)
+    return [
+        Relayed(stanza=item.stanza, stream=Stream(**item.stream.model_dump())) for item in parsed.data.items
+    ]
+
+
+def _wait(count: int) -> web.Response:
+    error = {
+        "type": ErrorType.WAIT,
+        "condition": Condition.RESOURCE_CONSTRAINT,
+        "text": "the incident bridge of this server is not ready; try again later",
+    }
+    return web.json_response({"results": [{"stanza_error": error}] * count, "refuse": {}})
+
+
+def _refuse(status: int, text: str, **more: Any) -> web.Response:
+    body = json.dumps({"error": text, **more})
+    return web.Response(status=status, text=body, content_type="application/json")
+
+
+def routes() -> list[web.RouteDef]:
+    """Return the routes of the ingest listener."""
+    return [web.post("/prosody/{host}", handle)]

@@ -1,0 +1,55 @@
+"""What the handlers of one service process share."""
+
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from bridge.config import Settings
+from bridge.policy.change import Queue
+from bridge.store.connect import Durability, Store
+from bridge.store.load import StoreHealth
+
+WORKER_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class Service:
+    """The store, the settings and the newest look at the store's health; `app.watch` renews the look each second.
+
+    Attributes:
+        health: None until the first look succeeded, and after a look that failed.
+        keys: the decoded secrets of each host.
+    """
+
+    settings: Settings
+    store: Store
+    durability: Durability
+    keys: dict[str, list[bytes]]
+    health: StoreHealth | None = None
+    problem: str = "the service is starting"
+    requests: dict[str, int] = field(default_factory=dict)
+
+    def reasons(self) -> list[str]:
+        """Why this service is not ready, each with what to do; empty if it is."""
+        if self.health is None:
+            return [self.problem]
+        found = []
+        for queue in Queue:
+            seen = self.health.workers_seen.get(queue)
+            if seen is None or seen > WORKER_SECONDS:
+                found.append(
+                    f"no worker for {queue} was seen lately; start one: incident-bridge worker {queue}"
+                )
+        if self.fill >= 1:
+            found.append("the store is full; raise store.max_bytes or remove old incidents")
+        return found
+
+    @property
+    def fill(self) -> float:
+        """Share of the store's memory in use; 1 while that is not known."""
+        if self.health is None:
+            return 1.0
+        return self.health.used_bytes / self.health.max_bytes if self.health.max_bytes else 0.0
+
+
+SERVICE = web.AppKey("service", Service)

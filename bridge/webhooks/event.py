@@ -1,0 +1,71 @@
+"""What our webhook events say (DESIGN §7): the envelope's `data`, made once when the thing happens.
+
+House rules: an event is written in the same commit as what it tells of and never changed afterwards; the store adds
+`sequence`, the delivery adds the absolute part of the links.
+"""
+
+import dataclasses
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from bridge.iodef.model import Incident
+from bridge.iodef.repair import Repair
+
+SCHEMA = "incident-bridge/1"
+
+
+class EventType(StrEnum):
+    """Every type of event there is today."""
+
+    INCIDENT_REPORTED = "incident.reported"
+    INCIDENT_UPDATED = "incident.updated"
+    INCIDENT_RESOLVED = "incident.resolved"
+
+
+def plain(value: Any) -> Any:
+    """Turn typed views into what JSON knows: dataclasses to objects, tuples to arrays, times to RFC 3339 in UTC."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, tuple | list):
+        return [plain(one) for one in value]
+    if isinstance(value, dict):
+        return {key: plain(one) for key, one in value.items()}
+    return value.value if isinstance(value, StrEnum) else value
+
+
+def interaction_data(
+    *,
+    event_id: str,
+    interaction_id: str,
+    kind: str,
+    direction: str,
+    host: str,
+    peer: dict[str, Any],
+    incident_id: str,
+    reporter: str,
+    status: str,
+    severity: str | None,
+    document: Incident,
+    repairs: tuple[Repair, ...],
+) -> dict[str, Any]:
+    """Make the `data` of an event about one interaction; `peer` is {domain, trust, authentication, quarantined}."""
+    summary = plain(document)
+    summary.update(id=incident_id, reporter=reporter, status=status, severity=severity)
+    return {
+        "schema": SCHEMA,
+        "event_id": event_id,
+        "interaction_id": interaction_id,
+        "kind": kind,
+        "direction": direction,
+        "host": host,
+        "peer": peer,
+        "incident": summary,
+        "repairs": plain(repairs),
+        "links": {
+            "self": f"/api/v1/incidents/{incident_id}",
+            "iodef": f"/api/v1/incidents/{incident_id}/iodef",
+        },
+    }
