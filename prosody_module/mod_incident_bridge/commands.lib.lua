@@ -1,0 +1,181 @@
+-- What the bridge asks of this server: POST /incident_bridge, signed.
+
+local array = require "util.array";
+local jid = require "util.jid";
+local json = require "util.json";
+local xml = require "util.xml";
+
+local incident_xmlns = "urn:xmpp:incident:2";
+local disco_info = "http://jabber.org/protocol/disco#info";
+local own_id_prefix = "ib-";
+local max_stanzas = 64;
+
+local commands_methods = {};
+local commands_mt = { __index = commands_methods };
+
+-- deps: host, keys, webhook, recorded, kind_types; is_allowed(ip); clock(); is_local_domain(domain);
+-- claim_reply(to, id); send(stanza); describe() -> table; count(type, outcome); log(level, text, ...);
+-- problem: why nothing can be done, or nil.
+local function new(deps)
+	return setmetatable({ deps = deps }, commands_mt);
+end
+
+-- In our streams the stanza's namespace is the stream's own.
+local function remove_client_xmlns(stanza)
+	if stanza.attr.xmlns == "jabber:client" then stanza.attr.xmlns = nil; end
+	for _, child in ipairs(stanza.tags) do remove_client_xmlns(child); end
+end
+
+local function parse_iq(text)
+	if type(text) ~= "string" then return nil, "not a string"; end
+	local ok, stanza, why = pcall(xml.parse, text);
+	if not ok or not stanza then return nil, "not XML: " .. tostring(why or "a DOCTYPE, comment or instruction"); end
+	remove_client_xmlns(stanza);
+	if stanza.name ~= "iq" or stanza.attr.xmlns then return nil, "not an iq"; end
+	return stanza;
+end
+
+local function is_disco_info(payload)
+	return payload.name == "query" and payload.attr.xmlns == disco_info;
+end
+
+local function check_reply(stanza, payload)
+	if #stanza.tags > 1 then return nil, "more than one child"; end
+	if stanza.attr.type == "result" then
+		if payload and not is_disco_info(payload) then return nil, "a result must be empty or answer disco#info"; end
+		return true;
+	end
+	if not payload or payload.name ~= "error" or payload.attr.xmlns then
+		return nil, "an error must have one <error/> and nothing else";
+	end
+	return true;
+end
+
+local function check_question(self, stanza, payload)
+	local node, domain, resource = jid.split(stanza.attr.to);
+	if node or resource then return nil, "to must be a bare domain"; end
+	if self.deps.is_local_domain(domain) then return nil, "to is a domain of this server"; end
+	if stanza.attr.id:sub(1, #own_id_prefix) ~= own_id_prefix then return nil, "the id must begin with " .. own_id_prefix; end
+	if #stanza.tags ~= 1 then return nil, "exactly one payload is needed"; end
+	if is_disco_info(payload) and stanza.attr.type == "get" then return true; end
+	if payload.attr.xmlns ~= incident_xmlns or self.deps.kind_types[payload.name] ~= stanza.attr.type then
+		return nil, "the payload must be an incident interaction of this type, or a disco#info get";
+	end
+	return true;
+end
+
+local function is_reply(stanza)
+	return stanza.attr.type == "result" or stanza.attr.type == "error";
+end
+
+-- The stanza as it may leave, or nil and what is wrong with it.
+local function read_stanza(self, text)
+	local stanza, why = parse_iq(text);
+	if not stanza then return nil, why; end
+	local attr = stanza.attr;
+	local to = jid.prep(attr.to);
+	if not to then return nil, "to is not a JID"; end
+	if not attr.id or attr.id == "" or #attr.id > 256 then return nil, "the id is missing or over 256 bytes"; end
+	stanza.attr = { from = self.deps.host, to = to, id = attr.id, type = attr.type, ["xml:lang"] = attr["xml:lang"] };
+	local ok;
+	if is_reply(stanza) then
+		ok, why = check_reply(stanza, stanza.tags[1]);
+	elseif attr.type == "get" or attr.type == "set" then
+		ok, why = check_question(self, stanza, stanza.tags[1]);
+	else
+		why = "the type must be get, set, result or error";
+	end
+	if not ok then return nil, why; end
+	return stanza;
+end
+
+local function send_one(self, text)
+	local stanza, why = read_stanza(self, text);
+	if not stanza then return { error = why }; end
+	if is_reply(stanza) and not self.deps.claim_reply(stanza.attr.to, stanza.attr.id) then
+		return { dropped = "already-answered" };
+	end
+	self.deps.send(stanza);
+	return {};
+end
+
+local handlers = {};
+
+handlers["stanza.send"] = function (self, data)
+	local stanzas = data.stanzas;
+	if type(stanzas) ~= "table" or #stanzas < 1 or #stanzas > max_stanzas then
+		return nil, "stanzas must be a list of 1 to 64";
+	end
+	local results = array();
+	for i, text in ipairs(stanzas) do
+		results[i] = send_one(self, text);
+	end
+	return { results = results };
+end
+
+handlers["host.describe"] = function (self)
+	return self.deps.describe();
+end
+
+local function answer(status, content)
+	return {
+		status_code = status;
+		headers = { content_type = "application/json" };
+		body = type(content) == "table" and json.encode(content) or content;
+	};
+end
+
+-- The type's handler and the data, or nil and what is wrong with the body.
+local function read_command(self, body)
+	local command = json.decode(body);
+	if type(command) ~= "table" then return nil, "the body is not a JSON object"; end
+	if type(command.data) ~= "table" then return nil, "data is missing"; end
+	if command.data.host ~= self.deps.host then return nil, "data.host is not " .. self.deps.host; end
+	local handler = type(command.type) == "string" and handlers[command.type];
+	if not handler then return nil, "unknown type"; end
+	return command, handler;
+end
+
+local function execute(self, body)
+	local command, handler = read_command(self, body);
+	if not command then
+		self.deps.count("unknown", "bad_request");
+		return answer(400, { error = handler });
+	end
+	local content, why = handler(self, command.data);
+	self.deps.count(command.type, content and "ok" or "bad_request");
+	if not content then return answer(400, { error = why }); end
+	return answer(200, content);
+end
+
+local advice = {
+	[400] = "compare the versions of bridge and module";
+	[401] = "give the bridge and incident_bridge_secret the same value, and set the clocks of both machines";
+	[413] = "compare the versions of bridge and module";
+};
+
+-- Answers a request of Prosody's HTTP server: its ip, headers and body.
+function commands_methods:handle(request)
+	local deps = self.deps;
+	if not deps.is_allowed(request.ip) then
+		deps.count("unknown", "forbidden");
+		deps.log("warn", "Refused a command from %s: list it in incident_bridge_allow if the bridge runs there", request.ip);
+		return answer(403, { error = "this address may not command this server" });
+	end
+	if deps.problem then return answer(503, { error = "mod_incident_bridge is not configured: see Prosody's log" }); end
+	local body, now = request.body or "", deps.clock();
+	local ok, status, content = deps.webhook.verify(deps.keys, request.headers, body, now);
+	if not ok then
+		deps.count("unknown", "unverified");
+		deps.log("warn", "Refused a command from %s (%s): %s", request.ip, content.error, advice[status]);
+		return answer(status, content);
+	end
+	local id = request.headers.webhook_id;
+	local recorded = deps.recorded:get(id, now);
+	if recorded then return answer(200, recorded); end
+	local result = execute(self, body);
+	if result.status_code == 200 then deps.recorded:put(id, result.body, now); end
+	return result;
+end
+
+return { new = new };

@@ -1,0 +1,180 @@
+-- mod_incident_bridge: relays XEP-0268 incident IQs to the incident bridge, and sends what the bridge answers.
+--
+-- This file is MIT/X11 licensed.
+
+local http = require "net.http";
+local jid_host = require "util.jid".host;
+local new_id = require "util.uuid".generate;
+local st = require "util.stanza";
+local time = require "util.time";
+local xpcall = require "util.xpcall".xpcall;
+
+local new_client = module:require "client".new;
+local new_commands = module:require "commands".new;
+local new_queue = module:require "fair_queue".new;
+local describe_host = module:require "host".describe;
+local refusals = module:require "refusals";
+local relays = module:require "relay";
+local settings = module:require "settings";
+local describe_stream = module:require "stream".describe;
+local webhook = module:require "webhook";
+
+local host = module.host;
+local xmlns = "urn:xmpp:incident:2";
+local recorded_answers, recorded_seconds = 10000, 600;
+
+-- COMPAT: get_option_period and get_option_integer are in Prosody 13, not in 0.12
+local get_period = module.get_option_period or module.get_option_number;
+local get_integer = module.get_option_integer or module.get_option_number;
+
+local url, url_problem = settings.read_url(module:get_option_string("incident_bridge_url", "http://127.0.0.1:8267"),
+	host, module:get_option_boolean("incident_bridge_insecure", false));
+local keys, secret_problem = webhook.read_secrets(module:get_option("incident_bridge_secret"));
+local is_allowed, allow_problem = settings.read_allow(module:get_option_array("incident_bridge_allow", {}));
+local muc_domains = module:get_option_set("incident_bridge_muc", {});
+local limits = {
+	timeout = settings.within(get_period(module, "incident_bridge_timeout", 5), 0.1, 60);
+	max_stanza_bytes = settings.within(get_integer(module, "incident_bridge_max_stanza_bytes", 131072), 1, 1048576);
+};
+local max_queued = settings.within(get_integer(module, "incident_bridge_max_queued", 1024), 1, 100000);
+local problem = url_problem or allow_problem or secret_problem
+	and ("incident_bridge_secret: %s; make one with: echo \"whsec_$(head -c 32 /dev/urandom | base64)\""
+	.. " and give it to this host and to the bridge"):format(secret_problem);
+
+local relayed = module:metric("counter", "relayed", "", "Incident IQs by kind and outcome", { "kind", "outcome" });
+local requests = module:metric("counter", "requests", "", "Requests to the bridge by outcome", { "outcome" });
+local commanded = module:metric("counter", "commands", "", "Commands of the bridge by type and outcome", { "type", "outcome" });
+local waiting = module:metric("gauge", "waiting", "", "Incident IQs waiting for the bridge", {}):with_labels();
+
+local mechanisms = setmetatable({}, { __mode = "k" }); -- stream -> domain -> how it was authenticated
+local recorded = webhook.new_recorded(recorded_answers, recorded_seconds);
+
+local function log(level, ...)
+	return module:log(level, ...);
+end
+
+local function timer(seconds, callback)
+	return module:add_timer(seconds, callback);
+end
+
+local function send(stanza)
+	local ok, why = xpcall(module.send, debug.traceback, module, stanza);
+	if not ok then log("error", "Could not send a stanza to %s: %s", stanza.attr.to, why); end
+end
+
+local function is_local_domain(domain)
+	return prosody.hosts[domain] ~= nil;
+end
+
+local client = not problem and new_client {
+	url = url;
+	new_http = function () return http.default.new { connection_pooling = true }; end; -- COMPAT: pooling begins with 13
+	headers = function (id, body) return webhook.headers(keys[1], id, body, time.now()); end;
+	timer = timer;
+};
+
+local relay = relays.new({
+	queue = new_queue(max_queued), refusals = refusals, now = time.monotonic, clock = time.now, new_id = new_id;
+	timer = timer, send = send, log = log;
+	post = function (...) return client:post(...); end;
+	status = function (level, text) module:set_status(level, text); end;
+	count = function (kind, outcome) relayed:with_labels(kind, outcome):add(1); end;
+	count_request = function (outcome) requests:with_labels(outcome):add(1); end;
+	waiting = function (number) waiting:set(number); end;
+}, limits, problem);
+
+local commands = new_commands {
+	host = host, keys = keys, webhook = webhook, recorded = recorded, kind_types = relays.kind_types, problem = problem;
+	is_allowed = is_allowed, is_local_domain = is_local_domain, clock = time.now, send = send, log = log;
+	claim_reply = function (to, id) return relay:claim_reply(to, id); end;
+	count = function (type, outcome) commanded:with_labels(type, outcome):add(1); end;
+	describe = function ()
+		return describe_host {
+			host = host, hosts = prosody.hosts, prosody_version = prosody.version, muc = muc_domains;
+			admins = module:get_option_inherited_set("admins", {});
+		};
+	end;
+};
+
+-- An uncaught error would leave the peer without any answer.
+local function guard(handler)
+	return function (event)
+		local ok, result = xpcall(handler, debug.traceback, event);
+		if ok then return result; end
+		log("error", "Please report this error in mod_incident_bridge: %s", result);
+		local type = event.stanza.attr.type;
+		local refusal = refusals.our_fault;
+		if type == "get" or type == "set" then
+			send(st.error_reply(event.stanza, refusal.type, refusal.condition, refusal.text));
+		end
+		return true;
+	end;
+end
+
+local function receive(event, kind)
+	local origin, stanza = event.origin, event.stanza;
+	local peer = jid_host(stanza.attr.from);
+	local mechanism = mechanisms[origin] and mechanisms[origin][peer];
+	relay:receive(stanza, kind, describe_stream(origin, stanza, mechanism, is_local_domain), peer);
+	return true;
+end
+
+for kind in pairs(relays.kind_types) do
+	module:hook("iq/host/" .. xmlns .. ":" .. kind, guard(function (event) return receive(event, kind); end));
+end
+
+-- Before mod_iq, whose events for results and errors end in the id, and which fails where there is no payload.
+module:hook("iq/host", guard(function (event)
+	local stanza = event.stanza;
+	local type, id = stanza.attr.type, stanza.attr.id;
+	if type == "result" or type == "error" then
+		if id and id:sub(1, 3) == "ib-" then return receive(event, type); end
+	elseif not stanza.tags[1] then
+		relay:refuse_stanza(stanza, "unknown", refusals.no_payload);
+		return true;
+	end
+end), 10);
+
+module:hook("s2s-authenticated", function (event)
+	local session, domain = event.session, event.host;
+	if not session or not domain then return; end
+	mechanisms[session] = mechanisms[session] or {};
+	mechanisms[session][domain] = event.mechanism;
+end, 10);
+
+module:add_feature(xmlns);
+
+module:depends("http");
+module:provides("http", {
+	name = "incident_bridge";
+	default_path = "/incident_bridge";
+	cors = { enabled = false };
+	route = {
+		["POST"] = function (event)
+			local ok, answer = xpcall(commands.handle, debug.traceback, commands, event.request);
+			if ok then return answer; end
+			log("error", "Please report this error in mod_incident_bridge: %s", answer);
+			return 500;
+		end;
+	};
+});
+
+function module.save()
+	return { relay = relay:save(), recorded = recorded.answers, mechanisms = mechanisms };
+end
+
+function module.restore(saved)
+	recorded.answers = saved.recorded or recorded.answers;
+	for session, domains in pairs(saved.mechanisms or {}) do mechanisms[session] = domains; end
+	relay:restore(saved.relay or {});
+end
+
+function module.unload()
+	if not relay.stopped then relay:stop(); end
+end
+
+if problem then
+	module:log_status("error", "%s", problem);
+else
+	module:log_status("info", "Relaying incidents to %s", url);
+end
