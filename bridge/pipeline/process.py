@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from bridge import log
 from bridge.policy.change import Change
@@ -29,7 +30,7 @@ async def process(store: Store, leases: Sequence[Lease], *, now: datetime) -> No
         change += more
     await commit(store, Change(puts=incident_puts(before, state)) + change, leases=leases)
     for interaction in interactions:
-        fields = {
+        fields: dict[str, Any] = {
             "interaction": interaction.id,
             "incident": interaction.incident_id,
             "peer": interaction.peer,

@@ -183,7 +183,7 @@ def _tell(
     """Log one line for each stanza of the batch."""
     for arrival, result in zip(arrivals, json.loads(answer)["results"], strict=True):
         error = result.get("stanza_error")
-        fields = {"host": host, "batch": webhook_id}
+        fields: dict[str, Any] = {"host": host, "batch": webhook_id}
         if isinstance(arrival, Arrival):
             fields |= {"interaction": arrival.id, "peer": arrival.iq.sender.domain}
         if error is not None:

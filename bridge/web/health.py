@@ -30,15 +30,7 @@ async def show_metrics(request: web.Request) -> web.Response:
 
 def _counters(service: Service) -> list[Sample]:
     health = service.health
-    return (
-        []
-        if health is None
-        else [
-            (name, labels, value)
-            for (name, *labels_), value in health.counters.items()
-            for labels in [tuple(labels_)]
-        ]
-    )
+    return [] if health is None else [(key[0], key[1:], value) for key, value in health.counters.items()]
 
 
 def _gauges(service: Service) -> list[Sample]:
@@ -46,14 +38,14 @@ def _gauges(service: Service) -> list[Sample]:
     found: list[Sample] = [("store_durable", (), float(service.durability.mode == "disk"))]
     if health is None:
         return found
-    found += [("store_used_bytes", (), health.used_bytes), ("store_max_bytes", (), health.max_bytes)]
+    found += [("store_used_bytes", (), health.used_bytes), ("store_max_bytes", (), service.max_bytes)]
     for queue in Queue:
         seen = health.workers_seen.get(queue)
         found.append(("worker_seen_seconds", (queue,), -1 if seen is None else seen))
-        lanes, items, oldest_seconds = health.lanes[queue]
-        found.append(("lanes", (queue,), lanes))
-        found.append(("lane_items", (queue,), items))
-        found.append(("lane_oldest_seconds", (queue,), oldest_seconds or 0))
+        lanes = health.lanes[queue]
+        found.append(("lanes", (queue,), lanes.lanes))
+        found.append(("lane_items", (queue,), lanes.items))
+        found.append(("lane_oldest_seconds", (queue,), lanes.oldest_ready_age_seconds or 0))
     return found
 
 

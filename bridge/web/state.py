@@ -6,7 +6,8 @@ from aiohttp import web
 
 from bridge.config import Settings
 from bridge.policy.change import Queue
-from bridge.store.connect import Durability, Store
+from bridge.store.connect import Store
+from bridge.store.durability import Durability
 from bridge.store.load import StoreHealth
 
 WORKER_SECONDS = 30.0
@@ -49,7 +50,14 @@ class Service:
         """Share of the store's memory in use; 1 while that is not known."""
         if self.health is None:
             return 1.0
-        return self.health.used_bytes / self.health.max_bytes if self.health.max_bytes else 0.0
+        return self.health.used_bytes / self.max_bytes
+
+    @property
+    def max_bytes(self) -> int:
+        """What the store may use: the configured bound, or the server's own where that is smaller."""
+        configured = self.settings.store.max_bytes
+        limit = self.health.max_bytes if self.health is not None else None
+        return min(configured, limit) if limit else configured
 
 
 SERVICE = web.AppKey("service", Service)

@@ -102,7 +102,9 @@ def test_no_headers_a_stranger_makes_up_verify(made: dict[str, str]) -> None:
         signature.verify([KEY], made, b"{}", now=NOW)
 
 
-@pytest.mark.parametrize("text", ["", "abc", "whsec_", "whsec_!!", "whsec_" + base64.b64encode(bytes(23)).decode()])
+@pytest.mark.parametrize(
+    "text", ["", "abc", "whsec_", "whsec_!!", "whsec_" + base64.b64encode(bytes(23)).decode()]
+)
 def test_a_secret_of_the_wrong_form_is_refused_without_being_shown(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         signature.decode_secret(text)

@@ -1,0 +1,24 @@
+"""XEP-0268's own report, as the tests send it."""
+
+import re
+
+from deploy.servers import iq
+from tests.system.servers import REPORT
+
+ID = "4BF5D2CE-7C90-4860-BEF2-43A7D777D5FF"
+INCIDENT = "{urn:ietf:params:xml:ns:iodef-1.0}Incident"
+
+
+def payload(text: str = ID) -> str:
+    """The example's payload, byte for byte; `text` replaces the IncidentID's."""
+    found = re.search(r"<report\b.*</report>", REPORT.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    return found[0].replace(ID, text)
+
+
+def report(
+    number: int | str = "", *, sender: str = "b.test", to: str = "a.test", text: str | None = None
+) -> str:
+    """An IQ with the example's payload; `number` makes its id, and its IncidentID where `text` does not."""
+    body = payload(ID if number == "" else f"incident-{number}") if text is None else payload(text)
+    return iq(body, to=to, sender=sender, id=f"r{number}")

@@ -1,0 +1,55 @@
+"""README says what the code does: metrics, settings, commands."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from bridge import metrics
+from bridge.config import HostInput, PolicySettings, ServerSettings, StoreSettings, default_toml
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def settings() -> set[str]:
+    sections = {"server": ServerSettings, "store": StoreSettings, "policy": PolicySettings}
+    found = {f"{name}.{key}" for name, section in sections.items() for key in section.model_fields}
+    return found | {f'hosts."…".{key}' for key in HostInput.model_fields}
+
+
+def test_every_setting_stands_in_the_readme_and_nothing_else() -> None:
+    table = README.split("<!-- settings:")[1].split("\n\n")[0]
+    assert set(re.findall(r"`((?:server|store|policy|hosts)\.[^`]+)`", table)) == settings()
+
+
+def test_every_setting_stands_in_the_commented_default_configuration() -> None:
+    keys = set(re.findall(r"^#?([a-z_]+) = ", default_toml(), re.MULTILINE))
+    assert keys == {name.rsplit(".", 1)[1] for name in settings()}
+    assert set(tomllib.loads(default_toml())) == {"server", "store", "policy"}
+
+
+def test_every_metric_stands_in_the_readme_and_nothing_else() -> None:
+    table = README.split("<!-- metrics:")[1].split("\n\n")[0]
+    written = set(re.findall(rf"`({metrics.PREFIX}[a-z_]+(?:\{{[a-z,]+\}})?)`", table))
+    suffixes = [(metrics.COUNTERS, "_total"), (metrics.GAUGES, "")]
+    real = set()
+    for described, suffix in suffixes:
+        for name, description in described.items():
+            labels = "{" + ",".join(description.labels) + "}" if description.labels else ""
+            real.add(metrics.PREFIX + name + suffix + labels)
+    assert written == real
+
+
+@pytest.mark.parametrize(
+    "path", ["LICENSE", "deploy/README.md", "prosody_module/mod_incident_bridge/README.md"]
+)
+def test_what_the_readme_points_to_is_there(path: str) -> None:
+    assert (Path(__file__).parents[1] / path).is_file()
+
+
+def test_metrics_are_written_in_the_text_format_with_their_labels() -> None:
+    text = metrics.render([("interactions", ("report", "trusted"), 3)], [("store_durable", (), 1)]).decode()
+    assert 'incident_bridge_interactions_total{kind="report",trust="trusted"} 3.0' in text
+    assert "incident_bridge_store_durable 1.0" in text
+    assert "# TYPE incident_bridge_refused_total counter" in text
