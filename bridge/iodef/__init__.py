@@ -1,0 +1,1 @@
+"""Incident documents (RFC 5070); pure."""

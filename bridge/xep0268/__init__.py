@@ -1,0 +1,1 @@
+"""The four interactions of XEP-0268; pure."""
