@@ -1,0 +1,207 @@
+"""`check`: is everything as it must be, and if not, what to type.
+
+House rule: every bad finding carries its cure; the checks run even where an earlier one failed, as far as they can.
+"""
+
+import argparse
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import SimpleNamespace
+
+import aiohttp
+
+from bridge.cli.arguments import Commands, command
+from bridge.cli.output import Exit, Terminal, count
+from bridge.cli.services import ready_problem
+from bridge.cli.stored import opened
+from bridge.clients.prosody import ProsodyClient
+from bridge.config import Settings, load_settings
+from bridge.errors import BridgeError, ConfigError, UnavailableError
+from bridge.log import visible
+from bridge.store import load
+from bridge.store.connect import Store, check_durability
+from bridge.webhooks.signature import TOLERANCE_SECONDS
+
+_NOTABLE_OFFSET_SECONDS = 30
+_OTHERS_MAY_READ = 0o004
+_MIB = 1024 * 1024
+_WORKER_SEEN_SECONDS = 30
+_FIX_CLOCK = "timedatectl set-ntp true   (on whichever machine is wrong)"
+_FIX_MODULE = 'modules_enabled = { "incident_bridge" } for that host, then: prosodyctl reload'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at; `code` is what it alone would make the command exit with."""
+
+    what: str
+    text: str
+    code: Exit = Exit.OK
+    fix: str = ""
+
+
+def add(commands: Commands, common: argparse.ArgumentParser) -> None:
+    """Declare the command."""
+    command(
+        commands, common, "check", check, "check configuration, store and the link to each host's Prosody"
+    )
+
+
+def check(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """Look at everything and say what to type for each thing that is wrong."""
+    settings = load_settings(arguments.config)
+    findings = asyncio.run(_all(settings))
+    code = max(finding.code for finding in findings)
+    if terminal.is_json:
+        terminal.json({"ok": code == Exit.OK, "findings": [asdict(finding) for finding in findings]})
+        return code
+    width = max(len(finding.what) for finding in findings)
+    for finding in findings:
+        mark = "ok " if finding.code == Exit.OK else "BAD"
+        shown = terminal.marked(mark, "good" if finding.code == Exit.OK else "bad")
+        terminal.line(f"{shown}  {visible(finding.what):{width}}  {visible(finding.text)}")
+        for line in finding.fix.splitlines():
+            terminal.line(f"{'':{width + 5}}  → {visible(line)}")
+    bad = sum(finding.code != Exit.OK for finding in findings)
+    terminal.say("\nEverything is as it must be." if not bad else f"\n{count(bad, 'thing')} to repair.")
+    return code
+
+
+async def _all(settings: Settings) -> list[Finding]:
+    findings = configuration(settings)
+    findings += await _store(settings)
+    problem = await asyncio.to_thread(ready_problem, settings.server.ingest_listen)
+    findings.append(_service(settings, problem))
+    for host in settings.hosts:
+        findings += [finding async for finding in _prosody(settings, host)]
+    return findings
+
+
+def configuration(settings: Settings) -> list[Finding]:
+    """What the settings themselves show."""
+    hosts = ", ".join(settings.hosts)
+    found = [
+        Finding(
+            what="configuration", text=f"{settings.path or 'defaults, no file'}; hosts: {hosts or 'none'}"
+        )
+    ]
+    if not settings.hosts:
+        found.append(
+            Finding(
+                what="hosts",
+                text="none is configured, so no Prosody can send anything here",
+                code=Exit.USAGE,
+                fix='add a [hosts."example.org"] table; its keys: incident-bridge config default',
+            )
+        )
+    path = settings.path
+    if path and path.stat().st_mode & _OTHERS_MAY_READ and b"whsec_" in path.read_bytes():
+        text = f"every user of this machine may read the secrets in {path}"
+        found.append(Finding(what="secrets", text=text, code=Exit.NO, fix=f"chmod o-r {path}"))
+    found += [
+        Finding(
+            what=f"rotation {name}",
+            text="two secrets are accepted; remove the old one when Prosody has the new",
+        )
+        for name, host in settings.hosts.items()
+        if len(host.secrets) > 1
+    ]
+    return found
+
+
+async def _store(settings: Settings) -> list[Finding]:
+    try:
+        async with opened(settings) as store:
+            return await _open_store(store, settings)
+    except UnavailableError as error:
+        fix = "incident-bridge up" if settings.is_embedded else "start it, or correct store.url"
+        return [Finding(what="store", text=str(error), code=Exit.UNREACHABLE, fix=fix)]
+    except ConfigError as error:
+        first, *rest = str(error).splitlines()
+        return [
+            Finding(what="store", text=first, code=Exit.USAGE, fix="\n".join(line.strip() for line in rest))
+        ]
+
+
+async def _open_store(store: Store, settings: Settings) -> list[Finding]:
+    durability = await check_durability(store, durability=settings.store.durability)
+    health = await load.health(store)
+    kind = "embedded" if settings.is_embedded else "configured"
+    most = f" of {health.max_bytes / _MIB:.0f}" if health.max_bytes else ""
+    used = f"{health.used_bytes / _MIB:.1f}{most} MiB used"
+    kept = {
+        "disk": "everything acknowledged is on disk",
+        "memory": "durability = memory: a crash of the store loses incidents",
+        "assumed": "durability = assumed: not checked, you vouch for it",
+    }[durability.mode]
+    found = [Finding(what="store", text=f"{kind}; {kept}; {used}")]
+    for queue, age_seconds in health.workers_seen.items():
+        is_seen = age_seconds is not None and age_seconds <= _WORKER_SEEN_SECONDS
+        waiting = f"{count(health.lanes[queue].items, 'item')} waiting"
+        text = f"running; {waiting}" if is_seen else f"none is running; {waiting}"
+        code = Exit.OK if is_seen else Exit.UNREACHABLE
+        fix = "" if is_seen else f"incident-bridge worker {queue}   (incident-bridge up starts all of them)"
+        found.append(Finding(what=f"worker {queue}", text=text, code=code, fix=fix))
+    if health.set_aside:
+        text = (
+            f"{count(health.set_aside, 'item')} set aside, because workers died of it; see the workers' log"
+        )
+        found.append(Finding(what="set aside", text=text, code=Exit.NO))
+    return found
+
+
+def _service(settings: Settings, problem: str | None) -> Finding:
+    address = settings.server.ingest_listen
+    if problem is None:
+        return Finding(what="service", text=f"ready for Prosody at http://{address}")
+    fix = "incident-bridge up   (or: incident-bridge serve)" if "nothing answers" in problem else ""
+    return Finding(what="service", text=problem, code=Exit.UNREACHABLE, fix=fix)
+
+
+async def _prosody(settings: Settings, host: str) -> AsyncIterator[Finding]:
+    """Ask a host's Prosody to describe itself; its answer's Date header tells the offset of the clocks."""
+    dates: list[str] = []
+
+    async def note(_: aiohttp.ClientSession, __: SimpleNamespace, end: aiohttp.TraceRequestEndParams) -> None:
+        dates.append(end.response.headers.get("Date", ""))
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_end.append(note)
+    what = f"prosody {host}"
+    try:
+        async with aiohttp.ClientSession(trace_configs=[trace]) as session:
+            described = await ProsodyClient(settings.hosts, session).describe(host)
+    except BridgeError as error:
+        url = settings.hosts[host].api_url
+        fix = f"is Prosody running, with its HTTP server at {url}? Then: {_FIX_MODULE}" if not dates else ""
+        yield Finding(what=what, text=str(error), code=Exit.UNREACHABLE, fix=fix)
+    else:
+        versions = f"Prosody {described.get('prosody_version')}, module {described.get('module_version')}"
+        admins = count(len(described.get("admins") or []), "admin")
+        yield Finding(what=what, text=f"{versions}, {admins}; signatures agree")
+    offset = clock_offset(dates[-1], datetime.now(UTC)) if dates else None
+    if offset is not None:
+        yield _clock(f"clock {host}", offset)
+
+
+def clock_offset(date: str, now: datetime) -> float | None:
+    """How many seconds a `Date` header is ahead of `now`; whole seconds, None if it cannot be read."""
+    try:
+        stated = parsedate_to_datetime(date)
+    except (ValueError, TypeError):
+        return None
+    stated = stated if stated.tzinfo else stated.replace(tzinfo=UTC)
+    return round((stated - now.replace(microsecond=0)).total_seconds())
+
+
+def _clock(what: str, offset: float) -> Finding:
+    text = f"Prosody's clock is {abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} ours"
+    if abs(offset) >= TOLERANCE_SECONDS:
+        text += f"; beyond {TOLERANCE_SECONDS} s no signature is accepted"
+        return Finding(what=what, text=text, code=Exit.NO, fix=_FIX_CLOCK)
+    if abs(offset) >= _NOTABLE_OFFSET_SECONDS:
+        return Finding(what=what, text=text, fix=_FIX_CLOCK)
+    return Finding(what=what, text="the clocks agree" if abs(offset) <= 1 else text)

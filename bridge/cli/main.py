@@ -1,0 +1,99 @@
+"""The command `incident-bridge`: reads the arguments, runs one command, turns errors into sentences and exit codes.
+
+House rules: a file per group of commands, each with `add(commands)`; nothing heavy is imported before it is needed.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from bridge import log
+from bridge.cli import check, config, incidents, peers, services, validate
+from bridge.cli.output import Exit, Terminal, terminal
+from bridge.errors import BridgeError, ConfigError, UnavailableError
+
+_EPILOG = """\
+exit codes: 0 it is so · 1 no, or refused · 2 wrong usage or configuration · 3 something cannot be reached
+first steps: incident-bridge config default > config.toml, then incident-bridge up --config config.toml
+"""
+_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; every way out is one of the documented exit codes."""
+    arguments = parser().parse_args(argv)
+    log.configure(arguments.log_format, arguments.log_level)
+    screen = terminal(is_json=arguments.json)
+    try:
+        code = int(arguments.run(arguments, screen))
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader (`| head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BridgeError as error:
+        return explain(error, screen)
+    return code
+
+
+def explain(error: BridgeError, screen: Terminal) -> int:
+    """Say what went wrong, on stderr, and return the exit code for it."""
+    match error:
+        case ConfigError():
+            screen.say(f"incident-bridge: this configuration cannot be used:\n{error}")
+            return Exit.USAGE
+        case UnavailableError():
+            screen.say(
+                f"incident-bridge: cannot reach what is needed: {error}\nTo see what is wrong: incident-bridge check"
+            )
+            return Exit.UNREACHABLE
+        case _:
+            screen.say(f"incident-bridge: {error}")
+            return Exit.NO
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser; the common options work before and after the command."""
+    common = argparse.ArgumentParser(add_help=False)
+    _common(common, is_default=False)
+    root = argparse.ArgumentParser(
+        prog="incident-bridge",
+        description="Incident reports between XMPP servers (XEP-0268), for Prosody.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _common(root, is_default=True)
+    root.add_argument("--version", action="version", version=f"incident-bridge {_version()}")
+    commands = root.add_subparsers(metavar="COMMAND", required=True, title="commands")
+    for group in (services, check, config, incidents, peers, validate):
+        group.add(commands, common)
+    return root
+
+
+def _common(to: argparse.ArgumentParser, *, is_default: bool) -> None:
+    def default(value: object) -> object:
+        return value if is_default else argparse.SUPPRESS
+
+    to.add_argument(
+        "--config", type=Path, metavar="FILE", default=default(None), help="the configuration, TOML"
+    )
+    to.add_argument(
+        "--json", action="store_true", default=default(value=False), help="print JSON for programs"
+    )
+    to.add_argument(
+        "--log-format", choices=("auto", "human", "json"), default=default("auto"), help="of messages"
+    )
+    levels = ("debug", "info", "warning", "error")
+    to.add_argument("--log-level", choices=levels, default=default("info"), help="what to log (default info)")
+
+
+def _version() -> str:
+    try:
+        return version("prosody-incident-bridge")
+    except PackageNotFoundError:
+        return "(not installed)"

@@ -1,0 +1,164 @@
+"""A tree of processes that live and die together: started in order, restarted when they die, stopped in order.
+
+House rules: a child never outlives us (PR_SET_PDEATHSIG, also after kill -9); it has its own process group, so that
+Ctrl-C reaches it only through us, in order; no threads here, because a forking process with threads may deadlock.
+"""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from bridge import log
+from bridge.errors import BridgeError
+from bridge.store.parent import signal_when_parent_dies
+
+_LOG = log.get(__name__)
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 30.0
+_LIVED_WELL_SECONDS = 30.0
+
+
+class Running(Protocol):
+    """A process as the tree sees it; `subprocess.Popen` is one."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    def poll(self) -> int | None:
+        """Its exit code, None while it runs."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Child:
+    """One member of the tree.
+
+    Attributes:
+        start: starts it and returns it.
+        stop: asks it to end and waits; by default SIGTERM, then SIGKILL after `patience_seconds`.
+    """
+
+    name: str
+    start: Callable[[], Running]
+    stop: Callable[[Running], None] | None = None
+    patience_seconds: float = 15.0
+    running: Running | None = None
+    started_at: float = 0.0
+    start_at: float = 0.0
+    pause_seconds: float = FIRST_PAUSE_SECONDS
+
+
+def spawn(
+    arguments: Sequence[str], *, environment: dict[str, str] | None = None
+) -> "subprocess.Popen[bytes]":
+    """Start one of our own commands as a child that dies with us."""
+    parent = os.getpid()
+
+    return subprocess.Popen(  # noqa: S603 (our own program)
+        [sys.executable, "-P", "-m", "bridge.cli", *arguments],
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": _python_path(), **(environment or {})},
+        process_group=0,
+        preexec_fn=lambda: signal_when_parent_dies(signal.SIGTERM, parent=parent),  # noqa: PLW1509 (no threads here)
+    )
+
+
+def _python_path() -> str:
+    """Make `bridge` importable for a child that runs elsewhere, also from a checkout."""
+    root = str(Path(__file__).resolve().parents[2])
+    known = os.environ.get("PYTHONPATH", "")
+    return root if not known else f"{root}{os.pathsep}{known}"
+
+
+@dataclass(slots=True)
+class Tree:
+    """The children in the order in which they start; they stop in the reverse order."""
+
+    children: Sequence[Child]
+
+    def start(self, *, now: float) -> None:
+        """Start everybody."""
+        for child in self.children:
+            self._start(child, now=now)
+
+    def look_after(self, *, now: float) -> list[tuple[Child, int]]:
+        """Restart whoever died, after a pause that doubles while it keeps dying; return who died and how."""
+        died = []
+        for child in self.children:
+            code = child.running.poll() if child.running else None
+            if child.running and code is not None:
+                died.append((child, code))
+                if now - child.started_at > _LIVED_WELL_SECONDS:
+                    child.pause_seconds = FIRST_PAUSE_SECONDS
+                self._pause(child, now=now, reason=f"it died with exit code {code}")
+            elif child.running is None and now >= child.start_at:
+                try:
+                    self._start(child, now=now)
+                except BridgeError as error:  # what worked before may work again
+                    self._pause(child, now=now, reason=str(error))
+        return died
+
+    def _pause(self, child: Child, *, now: float, reason: str) -> None:
+        child.running, child.start_at = None, now + child.pause_seconds
+        _LOG.error("is started again", child=child.name, reason=reason, in_seconds=child.pause_seconds)
+        child.pause_seconds = min(child.pause_seconds * 2, LONGEST_PAUSE_SECONDS)
+
+    def stop(self) -> None:
+        """End everybody in reverse order, one after the other; whoever does not listen is killed."""
+        for child in reversed(self.children):
+            if child.running is None or child.running.poll() is not None:
+                continue
+            if child.stop:
+                child.stop(child.running)
+            else:
+                _end(child.running, child.name, patience_seconds=child.patience_seconds)
+            child.running = None
+
+    def _start(self, child: Child, *, now: float) -> None:
+        child.running = child.start()
+        child.started_at = now
+        _LOG.debug("started", child=child.name, pid=child.running.pid)
+
+
+def _end(running: Running, name: str, *, patience_seconds: float) -> None:
+    os.kill(running.pid, signal.SIGTERM)
+    deadline = time.monotonic() + patience_seconds
+    while running.poll() is None:
+        if time.monotonic() > deadline:
+            _LOG.warning("does not stop; killed", child=name, pid=running.pid)
+            os.kill(running.pid, signal.SIGKILL)
+            deadline += patience_seconds
+        time.sleep(0.02)
+
+
+@contextmanager
+def watched_signals() -> Iterator[Callable[[float], set[int]]]:
+    """Give a function that waits up to so many seconds and returns the signals that came meanwhile.
+
+    SIGCHLD only ends the wait. SIGTERM, SIGINT and SIGHUP no longer end this process by themselves.
+    """
+    wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    previous = {number: signal.signal(number, lambda *_: None) for number in wanted}
+    previous_fd = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def wait(seconds: float) -> set[int]:
+        ready, _, _ = select.select([reader], [], [], seconds)
+        return set(os.read(reader, 4096)) if ready else set()
+
+    try:
+        yield wait
+    finally:
+        signal.set_wakeup_fd(previous_fd)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        os.close(reader)
+        os.close(writer)
