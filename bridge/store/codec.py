@@ -1,0 +1,93 @@
+"""A record as bytes: one byte of format, then compressed JSON.
+
+House rules: what `_BESIDE` names lies beside the record, in fields of its own; unknown fields of a newer
+release are passed over, a newer *format* is refused; nothing here knows one record class from another.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from functools import cache
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+
+from bridge.errors import ConfigError
+from bridge.policy.record import Bucket, Incident, Interaction, InteractionState, Peer, Quarantine, Record
+
+FORMAT: Final = 1
+_CLASSES: Final[dict[str, type[Record]]] = {
+    "interaction": Interaction,
+    "incident": Incident,
+    "peer": Peer,
+    "bucket": Bucket,
+    "quarantine": Quarantine,
+}
+_BESIDE: Final = {"version", "original", "state", "state_at"}
+
+
+@cache
+def _adapter(kind: str) -> TypeAdapter[Any]:
+    return TypeAdapter(_CLASSES[kind])
+
+
+def pack(text: bytes) -> bytes:
+    """Compress, and say in which format."""
+    return bytes((FORMAT,)) + zlib.compress(text, 6)
+
+
+def unpack(data: bytes) -> bytes:
+    """Undo `pack`.
+
+    Raises:
+        ConfigError: a newer release wrote this.
+    """
+    if data[:1] != bytes((FORMAT,)):
+        raise ConfigError(
+            f"the store holds records of format {data[0] if data else 'unknown'}, this release reads up to {FORMAT}: "
+            "install the release that wrote them"
+        )
+    return zlib.decompress(memoryview(data)[1:])
+
+
+def fields(record: Record, *, kind: str, version: int) -> dict[str, bytes | str | int]:
+    """The fields of the record's hash."""
+    found: dict[str, bytes | str | int] = {
+        "v": version,
+        "d": pack(_adapter(kind).dump_json(record, exclude=_BESIDE)),
+    }
+    if isinstance(record, Interaction):
+        found |= state_fields(record.state, record.state_at)
+        if record.original is not None:
+            found["o"] = pack(record.original)
+    return found
+
+
+def state_fields(state: InteractionState, at: datetime | None) -> dict[str, bytes | str | int]:
+    """An interaction's state, which moves on without the record."""
+    return {"s": str(state), "t": "" if at is None else at.isoformat()}
+
+
+def decode(kind: str, found: Mapping[str, bytes | None]) -> Record | None:
+    """The record from its fields; None if there is none, or not enough of it."""
+    version, data = found.get("v"), found.get("d")
+    if version is None or data is None:
+        return None
+    record: Record = _adapter(kind).validate_json(unpack(data))
+    if not isinstance(record, Interaction):
+        return replace(record, version=int(version))
+    state, at, original = found.get("s"), found.get("t"), found.get("o")
+    return replace(
+        record,
+        version=int(version),
+        state=InteractionState(state.decode()) if state else record.state,
+        state_at=datetime.fromisoformat(at.decode()) if at else None,
+        original=None if original is None else unpack(original),
+    )
+
+
+def item_bytes(item: dict[str, Any]) -> bytes:
+    """A lane's item; equal items are equal bytes."""
+    return json.dumps(item, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()

@@ -1,0 +1,174 @@
+"""Where each record lies, and the indexes it is found by; everything here is derived from the record's own fields.
+
+House rules: no key is written anywhere else (`scripts/library.lua` has the few that only scripts use); parts of a
+key are quoted, so that no name chosen by a peer can reach another key.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, assert_never
+
+from bridge.iodef.model import IncidentId
+from bridge.policy.record import Bucket, Incident, Interaction, Peer, Quarantine, Record
+from bridge.xep0268.model import Status
+
+PREFIX: Final = "ib:"
+COUNTERS: Final = "ib:counters"
+TIMERS: Final = "ib:timers"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RecordName:
+    """Names one record: its type and, inside that, its key."""
+
+    type: str
+    key: str
+
+
+Entries = Mapping[str, tuple[str, int]]
+
+
+def _join(*parts: str) -> str:
+    return ":".join(part.replace("%", "%25").replace(":", "%3A") for part in parts)
+
+
+def interaction(interaction_id: str) -> RecordName:
+    """The interaction with this id."""
+    return RecordName("interaction", _join(interaction_id))
+
+
+def incident(incident_id: str) -> RecordName:
+    """The incident with this id."""
+    return RecordName("incident", _join(incident_id))
+
+
+def peer(host: str, domain: str) -> RecordName:
+    """What `host` knows of the peer `domain`."""
+    return RecordName("peer", _join(host, domain))
+
+
+def bucket(host: str, name: str) -> RecordName:
+    """A token bucket of `host`."""
+    return RecordName("bucket", _join(host, name))
+
+
+def quarantine(host: str) -> RecordName:
+    """How much `host` holds in quarantine."""
+    return RecordName("quarantine", _join(host))
+
+
+def name_of(record: Record) -> RecordName:
+    """The name under which this record is stored."""
+    match record:
+        case Interaction():
+            return interaction(record.id)
+        case Incident():
+            return incident(record.id)
+        case Peer():
+            return peer(record.host, record.domain)
+        case Bucket():
+            return bucket(record.host, record.name)
+        case Quarantine():
+            return quarantine(record.host)
+    assert_never(record)
+
+
+def record_key(name: RecordName) -> str:
+    """The key of a record's hash."""
+    return f"{PREFIX}r:{name.type}:{name.key}"
+
+
+def record_name(key: str) -> RecordName:
+    """The inverse of `record_key`."""
+    kind, _, rest = key.removeprefix(f"{PREFIX}r:").partition(":")
+    return RecordName(kind, rest)
+
+
+def incidents(host: str) -> str:
+    """Index of all incidents of `host`, by the time of their last change."""
+    return f"{PREFIX}i:incidents:{_join(host)}"
+
+
+def incidents_quarantined(host: str, *, quarantined: bool) -> str:
+    """Index of the incidents in, or not in, quarantine."""
+    return f"{PREFIX}i:quarantined:{_join(host, 'yes' if quarantined else 'no')}"
+
+
+def incidents_of_reporter(host: str, reporter: str) -> str:
+    """Index of the incidents that one peer reported."""
+    return f"{PREFIX}i:reporter:{_join(host, reporter)}"
+
+
+def incidents_with_status(host: str, status: Status) -> str:
+    """Index of the incidents that are new, updated or resolved."""
+    return f"{PREFIX}i:status:{_join(host, status)}"
+
+
+def accounts(host: str, identity: IncidentId) -> str:
+    """Index of everybody's account of one incident: same name (without case) and text, any reporter or instance."""
+    words = f"{identity.name.casefold()}\0{identity.text}"
+    return f"{PREFIX}i:accounts:{_join(host, hashlib.sha256(words.encode()).hexdigest()[:24])}"
+
+
+def interactions(incident_id: str) -> str:
+    """Index of the interactions about one incident, by the time they came."""
+    return f"{PREFIX}i:interactions:{_join(incident_id)}"
+
+
+def peers(host: str) -> str:
+    """Index of the peers that `host` knows, by the time they were last seen (0: never)."""
+    return f"{PREFIX}i:peers:{_join(host)}"
+
+
+def milliseconds(moment: datetime | None) -> int:
+    """A moment as an index scores it; None is the beginning of time."""
+    return 0 if moment is None else round(moment.timestamp() * 1000)
+
+
+def index_entries(record: Record) -> Entries:
+    """Every index this record is in, with its member and score there."""
+    match record:
+        case Interaction():
+            return {interactions(record.incident_id): (record.id, milliseconds(record.received_at))}
+        case Incident():
+            entry = (record.id, milliseconds(record.updated_at))
+            lists = (
+                incidents(record.host),
+                incidents_quarantined(record.host, quarantined=record.quarantined),
+                incidents_of_reporter(record.host, record.reporter),
+                incidents_with_status(record.host, record.status),
+                accounts(record.host, record.identity),
+            )
+            return dict.fromkeys(lists, entry)
+        case Peer():
+            return {peers(record.host): (record.domain, milliseconds(record.last_seen_at))}
+        case Bucket() | Quarantine():
+            return {}
+    assert_never(record)
+
+
+def remembered(host: str, name: str) -> str:
+    """The key under which a payload is remembered."""
+    return f"{PREFIX}seen:{_join(host, name)}"
+
+
+def once(webhook_id: str) -> str:
+    """The key of the answer recorded for a webhook id."""
+    return f"{PREFIX}once:{webhook_id}"
+
+
+def events(host: str) -> str:
+    """The stream of a host's webhook events."""
+    return f"{PREFIX}events:{_join(host)}"
+
+
+def sequence(host: str) -> str:
+    """The number of a host's last event."""
+    return f"{PREFIX}sequence:{_join(host)}"
+
+
+def timer(name: str) -> str:
+    """What a timer will append."""
+    return f"{PREFIX}timer:{name}"

@@ -1,0 +1,166 @@
+"""Read what is stored; every call is one round trip (a page of an index needs a second for its records)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bridge.policy.change import Queue
+from bridge.policy.record import Record
+from bridge.store import codec, keys
+from bridge.store.connect import Script, Store, reaching, run
+from bridge.store.keys import RecordName
+
+_FIELDS: Final = ("v", "d", "s", "t")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """What was asked for; None where nothing is stored.
+
+    Attributes:
+        remembered: the interaction that brought the payload, under (host, name).
+        once: the answer recorded for the webhook id.
+    """
+
+    records: Mapping[RecordName, Record | None]
+    remembered: Mapping[tuple[str, str], str | None]
+    once: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneHealth:
+    """One queue's lanes; `oldest_ready_age_seconds` is None while no lane waits for a worker."""
+
+    lanes: int
+    items: int
+    oldest_ready_age_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreHealth:
+    """What /ready and /metrics tell.
+
+    Attributes:
+        max_bytes: the store's own limit; None: there is none.
+        workers_seen: seconds since any worker of the queue showed itself; None: never.
+        set_aside: how often the counter ("set_aside", …) was raised.
+    """
+
+    used_bytes: int
+    max_bytes: int | None
+    workers_seen: Mapping[Queue, float | None]
+    lanes: Mapping[Queue, LaneHealth]
+    counters: Mapping[tuple[str, ...], int]
+    set_aside: int
+
+
+async def fetch(
+    store: Store,
+    *,
+    names: Sequence[RecordName] = (),
+    remembered: Sequence[tuple[str, str]] = (),
+    once: str | None = None,
+    originals: bool = False,
+) -> Fetched:
+    """Load records, remembered payloads and a recorded answer.
+
+    Args:
+        store: where from.
+        names: the records wanted.
+        remembered: (host, name) of payloads.
+        once: a webhook id.
+        originals: also load the interactions' original bytes.
+    """
+    fields = [*_FIELDS, "o"] if originals else [*_FIELDS]
+    names = list(dict.fromkeys(names))
+    remembered = list(dict.fromkeys(remembered))
+    async with reaching(store), store.redis.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.hmget(keys.record_key(name), fields)
+        for host, payload in remembered:
+            pipe.get(keys.remembered(host, payload))
+        if once is not None:
+            pipe.get(keys.once(once))
+        replies: list[Any] = await pipe.execute()
+    rows, texts = replies[: len(names)], replies[len(names) : len(names) + len(remembered)]
+    return Fetched(
+        records={
+            name: codec.decode(name.type, dict(zip(fields, row, strict=True)))
+            for name, row in zip(names, rows, strict=True)
+        },
+        remembered={pair: text and text.decode() for pair, text in zip(remembered, texts, strict=True)},
+        once=replies[-1] if once is not None else None,
+    )
+
+
+async def page(
+    store: Store, index: str, *, limit: int, before: tuple[int, str] | None = None
+) -> list[tuple[str, int]]:
+    """A page of an index (its key comes from `keys`), newest first, as (member, score).
+
+    Args:
+        store: where from.
+        index: the index's key.
+        limit: at most so many.
+        before: the (score, member) that ended the page before; entries that came or went meanwhile move nothing.
+    """
+    found: list[tuple[str, int]] = []
+    top: str | int = "+inf" if before is None else before[0]
+    offset = 0
+    while len(found) < limit:
+        async with reaching(store):
+            rows: Any = await store.redis.zrange(
+                index, top, "-inf", desc=True, byscore=True, withscores=True, offset=offset, num=limit
+            )
+        entries = [(bytes(member).decode(), int(score)) for member, score in rows]
+        found += [each for each in entries if before is None or (each[1], each[0]) < before]
+        offset += len(entries)
+        if len(entries) < limit:
+            break
+    return found[:limit]
+
+
+async def memory(store: Store) -> tuple[int, int | None]:
+    """How many bytes the store uses, and how many it may; for the watermarks."""
+    async with reaching(store):
+        info: Any = await store.redis.info("memory")
+    return int(info["used_memory"]), int(info.get("maxmemory", 0)) or None
+
+
+async def health(store: Store) -> StoreHealth:
+    """Look at everything that tells whether work gets done."""
+    used_bytes, max_bytes = await memory(store)
+    rows = await run(store, Script.HEALTH, *Queue)
+    async with reaching(store):
+        raw: Any = await store.redis.hgetall(keys.COUNTERS)
+    counters = {tuple(json.loads(name)): int(value) for name, value in raw.items()}
+    states = dict(zip(Queue, rows, strict=True))
+    return StoreHealth(
+        used_bytes=used_bytes,
+        max_bytes=max_bytes,
+        workers_seen={queue: _seconds(state[0]) for queue, state in states.items()},
+        lanes={
+            queue: LaneHealth(lanes=state[1], items=state[2], oldest_ready_age_seconds=_seconds(state[3]))
+            for queue, state in states.items()
+        },
+        counters=counters,
+        set_aside=sum(value for name, value in counters.items() if name[0] == "set_aside"),
+    )
+
+
+def _seconds(milliseconds: int) -> float | None:
+    return None if milliseconds < 0 else milliseconds / 1000
+
+
+async def events(store: Store, host: str, *, after: int, limit: int) -> list[tuple[int, dict[str, Any]]]:
+    """A host's events after the one numbered `after`, oldest first; `data.sequence` is filled in here."""
+    async with reaching(store):
+        rows: Any = await store.redis.xrange(keys.events(host), min=f"{after + 1}-0", count=limit)
+    return [_event(int(name.partition(b"-")[0]), fields[b"e"]) for name, fields in rows]
+
+
+def _event(sequence: int, body: bytes) -> tuple[int, dict[str, Any]]:
+    event: dict[str, Any] = json.loads(codec.unpack(body))
+    event["data"]["sequence"] = sequence
+    return sequence, event

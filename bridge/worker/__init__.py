@@ -1,0 +1,1 @@
+"""The processes that do the work which the service stored: one RQ worker for each queue."""

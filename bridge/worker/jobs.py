@@ -1,0 +1,74 @@
+"""The one job there is: drain a queue. It runs in a process of its own, forked by the worker.
+
+House rules: a job is one `asyncio.run` with connections of its own; whatever the store holds decides what is
+done, the job's two arguments only say where.
+"""
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import assert_never
+
+import aiohttp
+
+from bridge import config
+from bridge.clients.prosody import ProsodyClient
+from bridge.pipeline.process import process
+from bridge.pipeline.recover import set_aside
+from bridge.pipeline.send_stanzas import send_stanzas
+from bridge.policy.change import Change, Queue
+from bridge.store import lanes, rq
+from bridge.store.commit import Lease
+from bridge.store.connect import Store, close, open_store
+from bridge.worker.incidents import IncidentStories, drain_incidents
+from bridge.worker.outgoing import LaneKind, OutgoingStories, drain_outgoing
+
+
+def drain(queue: str, drain_id: str) -> None:
+    """Drain one queue; called by RQ.
+
+    Args:
+        queue: its name.
+        drain_id: under which the job was reserved.
+    """
+    asyncio.run(_drain(Queue(queue), drain_id, config.load_settings()))
+
+
+async def _drain(queue: Queue, drain_id: str, settings: config.Settings) -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(rq.STOP_SIGNAL, stop.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {rq.STOP_SIGNAL})
+    store = await open_store(settings.store_url())
+    try:
+        await _work(store, queue, drain_id, settings, stop)
+    except BaseException:
+        await lanes.hand_over(store, queue, drain_id)
+        raise
+    finally:
+        await close(store)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {rq.STOP_SIGNAL})
+
+
+async def _work(
+    store: Store, queue: Queue, drain_id: str, settings: config.Settings, stop: asyncio.Event
+) -> None:
+    match queue:
+        case Queue.INCIDENTS:
+            await drain_incidents(store, drain_id, stop, IncidentStories(process, set_aside))
+        case Queue.OUTGOING:
+            async with aiohttp.ClientSession() as session:
+                prosody = ProsodyClient(settings.hosts, session)
+                await drain_outgoing(store, drain_id, stop, _outgoing(store, prosody))
+        case _:
+            assert_never(queue)
+
+
+def _outgoing(store: Store, prosody: ProsodyClient) -> OutgoingStories:
+    async def send(lane: str, items: Sequence[bytes]) -> Change:
+        return await send_stanzas(prosody, lane.partition(":")[2], items, now=datetime.now(UTC))
+
+    async def give_up(lease: Lease) -> None:
+        await set_aside(store, lease, now=datetime.now(UTC))
+
+    return OutgoingStories(kinds={"host": LaneKind(call=send, items_per_call=64)}, set_aside=give_up)

@@ -1,0 +1,220 @@
+"""The drain of the queue `outgoing`: a task for each lane, so that one that hangs delays nobody else.
+
+House rules: calls to one lane's target never overlap; a task is never cancelled, it is told to give up, and then
+gives its lane back; a lease is renewed only while its task lives, and known by its token.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from bridge import log
+from bridge.errors import ConflictError, UnavailableError
+from bridge.policy.change import Change, Queue
+from bridge.store import lanes
+from bridge.store.commit import Lease, commit, finished
+from bridge.store.connect import Store
+from bridge.worker.bell import Bell
+
+_log = log.get(__name__)
+
+DEATHS_ALONE: Final = 5  # then the items are set aside
+SHIFT_SECONDS: Final = 20  # with nothing in hand
+LONGEST_SHIFT_SECONDS: Final = 600
+GOODBYE_SECONDS: Final = 5  # how long calls in flight may go on once the drain ends
+LANES_AT_MOST: Final = 256
+_RETRY_SECONDS: Final = 1
+
+
+class Call(Protocol):
+    """Carry out these items of a lane, all of them; returns what is to be committed about it.
+
+    `UnavailableError`: nothing was carried out, or it does no harm to do it again.
+    """
+
+    def __call__(self, lane: str, items: Sequence[bytes]) -> Awaitable[Change]: ...  # noqa: D102
+
+
+class SetAside(Protocol):
+    """Commit that the one item of this lease is given up, visibly."""
+
+    def __call__(self, lease: Lease) -> Awaitable[None]: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneKind:
+    """How the lanes whose name begins with this kind's word and a colon are worked.
+
+    Attributes:
+        items_per_call: how many items go into one call.
+    """
+
+    call: Call
+    items_per_call: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutgoingStories:
+    """What is done with items; handed in by `jobs`. `kinds` is keyed by the word before the colon in a lane's name."""
+
+    kinds: Mapping[str, LaneKind]
+    set_aside: SetAside
+
+
+@dataclass(slots=True)
+class _Held:
+    lease: Lease
+    task: asyncio.Task[None]
+    give_up: asyncio.Event
+
+
+@dataclass(slots=True)
+class _Hand:
+    """The lanes in this drain's hand, by token."""
+
+    store: Store
+    drain: str
+    held: dict[str, _Held] = field(default_factory=dict)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def add(self, lease: Lease, task: asyncio.Task[None], give_up: asyncio.Event) -> None:
+        self.held[lease.token] = _Held(lease, task, give_up)
+        task.add_done_callback(lambda _: self._remove(lease.token))
+
+    def _remove(self, token: str) -> None:
+        del self.held[token]
+        self.changed.set()
+
+    def living(self) -> list[Lease]:
+        return [each.lease for each in self.held.values() if not each.task.done()]
+
+
+async def drain_outgoing(store: Store, drain: str, stop: asyncio.Event, stories: OutgoingStories) -> None:
+    """Take lanes and start a task for each, until there is nothing to do for a while, or `stop`, or the shift ends."""
+    hand = _Hand(store, drain)
+    renewing = asyncio.create_task(_renew(hand))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        async with Bell(store, Queue.OUTGOING) as bell:
+            is_finished = await _admit(hand, stories, bell, stopping, renewing)
+        if not is_finished:
+            await _say_goodbye(hand)
+            await lanes.hand_over(store, Queue.OUTGOING, drain)
+    finally:
+        await _say_goodbye(hand, seconds=0)
+        renewing.cancel()
+        stopping.cancel()
+        await asyncio.gather(renewing, stopping, return_exceptions=True)
+
+
+async def _admit(
+    hand: _Hand,
+    stories: OutgoingStories,
+    bell: Bell,
+    stopping: asyncio.Task[bool],
+    renewing: asyncio.Task[None],
+) -> bool:
+    """Admit lanes; True: this drain ended, False: it must hand over."""
+    loop = asyncio.get_running_loop()
+    started_at = loop.time()
+    while not stopping.done():
+        age = loop.time() - started_at
+        if age > LONGEST_SHIFT_SECONDS or (age > SHIFT_SECONDS and not hand.held):
+            return False
+        if renewing.done():
+            renewing.result()  # raises what ended it
+        hand.changed.clear()
+        if await _take(hand, stories):
+            continue
+        changed = asyncio.create_task(hand.changed.wait())
+        rang = await bell.wait((stopping, renewing, changed))
+        changed.cancel()
+        if not rang and not hand.held and await lanes.finish(hand.store, Queue.OUTGOING, hand.drain):
+            return True
+    return False
+
+
+async def _take(hand: _Hand, stories: OutgoingStories) -> bool:
+    """Take what there is room for; returns whether it is worth while to take again at once."""
+    room = LANES_AT_MOST - len(hand.held)
+    if room <= 0:
+        return False
+    taken = await lanes.take(
+        hand.store, Queue.OUTGOING, hand.drain, max_lanes=min(room, 64), is_idle=not hand.held
+    )
+    for lease in taken.leases:
+        _start(hand, lease, stories)
+    return bool(taken.leases) and taken.more and not taken.alone
+
+
+def _start(hand: _Hand, lease: Lease, stories: OutgoingStories) -> None:
+    for each in hand.held.values():
+        if each.lease.lane == lease.lane:
+            each.give_up.set()  # its lease ran out and came back to us
+    give_up = asyncio.Event()
+    task = asyncio.create_task(work_lane(hand.store, lease, stories, give_up))
+    hand.add(lease, task, give_up)
+
+
+async def work_lane(store: Store, lease: Lease, stories: OutgoingStories, give_up: asyncio.Event) -> None:
+    """Work one lane until it is empty, its target is away, or `give_up`; then it is given back."""
+    try:
+        if lease.deaths_alone >= DEATHS_ALONE:
+            await stories.set_aside(lease)
+        else:
+            await _call_and_commit(store, lease, stories.kinds[lease.lane.partition(":")[0]], give_up)
+    except UnavailableError as error:
+        delay_seconds = error.retry_after_seconds
+        _log.warning("a call is put off", lane=lease.lane, seconds=delay_seconds, reason=str(error))
+        await lanes.release(store, lease, delay_seconds=delay_seconds)
+    except ConflictError:
+        await lanes.release(store, lease, delay_seconds=_RETRY_SECONDS)
+    except Exception:  # noqa: BLE001 a worker is an edge: the lane is tried again, and in the end set aside
+        _log.exception("a lane failed", lane=lease.lane, tries=lease.tries)
+        await lanes.release_failed(store, lease, delay_seconds=_RETRY_SECONDS)
+
+
+async def _call_and_commit(store: Store, lease: Lease, kind: LaneKind, give_up: asyncio.Event) -> None:
+    items = lease.items[: kind.items_per_call]
+    while items and not give_up.is_set():
+        change = await _unless(give_up, kind.call(lease.lane, items))
+        if change is None:
+            break
+        committed = await commit(store, change, leases=(finished(lease, items),), keep=kind.items_per_call)
+        items = committed.next_items[0]
+    if items:
+        await lanes.release(store, lease)
+
+
+async def _unless(give_up: asyncio.Event, call: Awaitable[Change]) -> Change | None:
+    """The call's result; None if it was given up before."""
+    calling = asyncio.ensure_future(call)
+    giving_up = asyncio.create_task(give_up.wait())
+    try:
+        await asyncio.wait({calling, giving_up}, return_when=asyncio.FIRST_COMPLETED)
+        return calling.result() if calling.done() else None
+    finally:
+        giving_up.cancel()
+        if not calling.done():
+            calling.cancel()
+            await asyncio.gather(calling, return_exceptions=True)
+
+
+async def _renew(hand: _Hand) -> None:
+    """Renew the leases of tasks that live; a lost one is told to give up."""
+    while True:
+        await asyncio.sleep(lanes.RENEW_SECONDS)
+        lost = await lanes.renew(hand.store, Queue.OUTGOING, hand.drain, hand.living())
+        for token in lost & hand.held.keys():
+            hand.held[token].give_up.set()
+
+
+async def _say_goodbye(hand: _Hand, *, seconds: float = GOODBYE_SECONDS) -> None:
+    """Let calls in flight end, then have the rest given up; their items are tried again under the same ids."""
+    tasks = [each.task for each in hand.held.values()]
+    if tasks and seconds:
+        await asyncio.wait(tasks, timeout=seconds)
+    for each in list(hand.held.values()):
+        each.give_up.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
