@@ -15,8 +15,7 @@ from bridge.clients.prosody import keys_of
 from bridge.config import Address, Settings
 from bridge.errors import ConfigError, UnavailableError
 from bridge.store import lanes, load
-from bridge.store.connect import close, open_store
-from bridge.store.durability import check_durability
+from bridge.store.connect import check_durability, close, open_store
 from bridge.web import health, ingest
 from bridge.web.state import SERVICE, Service
 from bridge.webhooks.signature import MAX_BODY_BYTES

@@ -6,8 +6,7 @@ from aiohttp import web
 
 from bridge.config import Settings
 from bridge.policy.change import Queue
-from bridge.store.connect import Store
-from bridge.store.durability import Durability
+from bridge.store.connect import Durability, Store
 from bridge.store.load import StoreHealth
 
 WORKER_SECONDS = 30.0
