@@ -12,7 +12,11 @@ from bridge.xmpp.xml import Element
 _XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 _UNSPECIFIED = "unspecified"
 _STRICTEST = {"restriction": "private", "rating": "unknown"}
-_NO_PROTOCOL = "255"  # reserved by IANA: the document does not say which
+_DEFAULTS = {
+    ("HistoryItem", "action"): "other",
+    ("Service", "ip_protocol"): "255",  # reserved by IANA: the document does not say which
+    ("IODEF-Document", "lang"): "en",
+}
 
 
 def repair_attributes(element: Element, spec: Class, path: str, context: Context) -> None:
@@ -55,7 +59,7 @@ def _coded(element: Element, name: str, attribute: Attribute, path: str, context
     elif attribute.extension is None:
         _closed(element, name, attribute, path, context)
     else:
-        _extended(element, name, attribute.extension, path, context, values)
+        _extended(element, name, attribute, path, context)
 
 
 def _closed(element: Element, name: str, attribute: Attribute, path: str, context: Context) -> None:
@@ -67,11 +71,10 @@ def _closed(element: Element, name: str, attribute: Attribute, path: str, contex
     context.log(path, f"{name}='{shown(value)}' is not one of RFC 5070's values", done)
 
 
-def _extended(
-    element: Element, name: str, extension: str, path: str, context: Context, values: frozenset[str]
-) -> None:
+def _extended(element: Element, name: str, attribute: Attribute, path: str, context: Context) -> None:
     """`category='ext-category' ext-category='xmpp'` and the like; the ext attribute named by the value counts."""
     value = element.get(name, "")
+    values, extension = attribute.values or frozenset(), attribute.extension or ""
     clean = value.strip().lower()
     source = clean if clean.startswith("ext-") and element.get(clean) is not None else extension
     meaning = element.get(source) if clean.startswith("ext-") else value
@@ -109,8 +112,7 @@ def _missing(element: Element, spec: Class, name: str, path: str, context: Conte
     if attribute.extension is not None and element.get(attribute.extension) is not None:
         element.set(name, EXT_VALUE)
         context.log(path, f"{name} is missing beside {attribute.extension}", f"{name}='{EXT_VALUE}'")
-        values = attribute.values or frozenset()
-        _extended(element, name, attribute.extension, path, context, values)
+        _extended(element, name, attribute, path, context)
         return
     value = _default(element, spec.name, name, context)
     if value is None:
@@ -125,18 +127,13 @@ def _default(element: Element, class_name: str, name: str, context: Context) -> 
     """What a missing mandatory attribute is taken for; None for an unknown `IncidentID@name`."""
     match class_name, name:
         case _, "dtype":
-            return "xml" if len(element) else "string"
+            value: str | None = "xml" if len(element) else "string"
         case "Incident", "purpose":
-            return context.purpose or "other"
+            value = context.purpose or "other"
         case "IncidentID", "name":
-            return context.default_name
-        case "HistoryItem", "action":
-            return "other"
+            value = context.default_name
         case "Confidence", "rating":
-            return "numeric" if (element.text or "").strip() else "unknown"
-        case "Service", "ip_protocol":
-            return _NO_PROTOCOL
-        case "IODEF-Document", "lang":
-            return "en"
+            value = "numeric" if (element.text or "").strip() else "unknown"
         case _:
-            return EXT_VALUE
+            value = _DEFAULTS.get((class_name, name), EXT_VALUE)
+    return value

@@ -5,10 +5,10 @@ House rules: the only reasons to refuse an Incident here are its IncidentID and 
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 from bridge.errors import Condition, ErrorType, MalformedError, RefusedError, StanzaError
 from bridge.iodef import values
@@ -31,7 +31,7 @@ from bridge.iodef.model import (
 from bridge.iodef.repair import Repair, repair
 from bridge.iodef.table import EXT_VALUE, JID_NAMESPACE, NAMESPACE_V2, XEP_NAMESPACE, tag
 from bridge.xmpp.jid import Jid
-from bridge.xmpp.xml import Element
+from bridge.xmpp.xml import Element, tag_of
 
 INCIDENT = tag("Incident")
 _STATUS_MEANING = re.compile(r"(xmpp-)?(incident-)?status", re.IGNORECASE)
@@ -47,6 +47,13 @@ MAX_REPEATED = 8
 would become a view of many megabytes)."""
 _E = TypeVar("_E", bound=StrEnum)
 _T = TypeVar("_T")
+
+
+class _Details(TypedDict, total=False):
+    counters: tuple[Counter, ...]
+    roles: tuple[str, ...]
+    ports: tuple[str, ...]
+    descriptions: tuple[Text, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +87,7 @@ def read(
         RefusedError: IODEF version 2.
     """
     check_is_incident(incident_element, path)
-    identity = incident_element.find(_INCIDENT_ID)
+    identity = _first(incident_element, _INCIDENT_ID)
     if identity is None:
         raise MalformedError(path, "the IncidentID is missing")
     if not (identity.text or "").strip():
@@ -94,7 +101,7 @@ def check_is_incident(element: Element, path: str) -> None:
     """Refuse what is not an Incident of IODEF version 1."""
     if element.tag == INCIDENT:
         return
-    if element.tag.startswith(f"{{{NAMESPACE_V2}}}"):
+    if tag_of(element).startswith(f"{{{NAMESPACE_V2}}}"):
         text = f"{path}: IODEF version 2 is not supported, send version 1 (RFC 5070)"
         raise RefusedError(StanzaError(ErrorType.CANCEL, Condition.FEATURE_NOT_IMPLEMENTED, text))
     raise MalformedError(path, "an Incident in the namespace urn:ietf:params:xml:ns:iodef-1.0 is expected")
@@ -106,7 +113,7 @@ def project(tree: Element) -> Incident:
     events = list(tree.iter(_EVENT_DATA))
     systems = _systems(events, lang)
     return Incident(
-        identity=_incident_id(tree.find(_INCIDENT_ID)) or IncidentId(name="", text=""),
+        identity=_incident_id(_first(tree, _INCIDENT_ID)) or IncidentId(name="", text=""),
         purpose=_coded(tree, "purpose", "other"),
         restriction=_member(Restriction, tree.get("restriction")) or Restriction.PRIVATE,
         lang=lang,
@@ -123,9 +130,9 @@ def project(tree: Element) -> Incident:
         targets=tuple(system for system in systems if system.system == "target"),
         others=tuple(system for system in systems if system.system not in ("source", "target")),
         expectations=_unique(
-            _expectation(item, lang) for event in events for item in event.iterfind(_EXPECTATION)
+            _expectation(item, lang) for event in events for item in event.iterchildren(_EXPECTATION)
         ),
-        history=tuple(_history_item(item, lang) for item in tree.iterfind(_HISTORY_ITEMS)),
+        history=tuple(_history_item(item, lang) for item in _below(tree, *_HISTORY_ITEMS)),
         record_items=_record_items(events),
         related=_incident_ids(tree, _RELATED),
         alternatives=_incident_ids(tree, _ALTERNATIVES),
@@ -142,13 +149,14 @@ def _missing(tree: Element, path: str) -> tuple[Repair, ...]:
     return tuple(
         Repair(path=path, rule=f"{name} is missing", done=done)
         for name, done in _NEEDED.items()
-        if tree.find(tag(name)) is None
+        if _first(tree, tag(name)) is None
     )
 
 
 def _status(tree: Element) -> str | None:
-    ours, others = [], []
-    for data in tree.iterfind(_ADDITIONAL_DATA):
+    ours: list[str] = []
+    others: list[str] = []
+    for data in tree.iterchildren(_ADDITIONAL_DATA):
         if is_status(data):
             text = "".join(data.itertext()).strip()
             is_ours = data.get("meaning") == "status" and data.get("formatid") == XEP_NAMESPACE
@@ -162,10 +170,10 @@ def _incident_id(element: Element | None) -> IncidentId | None:
     return IncidentId(name=element.get("name", ""), text=_text(element), instance=element.get("instance"))
 
 
-def _incident_ids(tree: Element, path: str) -> tuple[IncidentId, ...]:
+def _incident_ids(tree: Element, path: tuple[str, ...]) -> tuple[IncidentId, ...]:
     return _unique(
         IncidentId(name=item.get("name", ""), text=_text(item), instance=item.get("instance"))
-        for item in tree.iterfind(path)
+        for item in _below(tree, *path)
     )
 
 
@@ -173,15 +181,15 @@ def _time(tree: Element, events: list[Element], name: str) -> datetime | None:
     """The Incident's own time, else the first that its EventData state."""
     path = tag(name)
     for element in (tree, *events):
-        text = element.findtext(path)
-        if text:
-            return values.time(text)
+        stated = _first(element, path)
+        if stated is not None:
+            return values.time(_text(stated))
     return None
 
 
 def _texts(element: Element, lang: str | None) -> tuple[Text, ...]:
     return tuple(
-        Text(text=_text(item), lang=item.get("lang", lang)) for item in element.iterfind(_DESCRIPTION)
+        Text(text=_text(item), lang=item.get("lang", lang)) for item in element.iterchildren(_DESCRIPTION)
     )
 
 
@@ -194,12 +202,12 @@ def _impacts(tree: Element) -> tuple[Impact, ...]:
             text=_text(item),
             lang=item.get("lang"),
         )
-        for item in tree.iterfind(_IMPACTS)
+        for item in _below(tree, *_IMPACTS)
     )
 
 
 def _confidence(tree: Element) -> Confidence | None:
-    element = tree.find(_CONFIDENCE)
+    element = next(iter(_below(tree, *_CONFIDENCE)), None)
     if element is None:
         return None
     rating = element.get("rating", "unknown")
@@ -207,9 +215,9 @@ def _confidence(tree: Element) -> Confidence | None:
 
 
 def _contacts(tree: Element, events: list[Element]) -> tuple[Contact, ...]:
-    found = [contact for holder in (tree, *events) for contact in holder.iterfind(_CONTACT)]
+    found = [contact for holder in (tree, *events) for contact in holder.iterchildren(_CONTACT)]
     for contact in found:
-        found.extend(contact.iterfind(_CONTACT))  # nested ones, which the loop then visits
+        found.extend(contact.iterchildren(_CONTACT))  # nested ones, which the loop then visits
     return _unique(map(_contact, found))
 
 
@@ -217,53 +225,46 @@ def _contact(element: Element) -> Contact:
     return Contact(
         role=_coded(element, "role", "unspecified"),
         type=_coded(element, "type", "unspecified"),
-        jids=tuple(_text(jid)[:_MAX_JID] for jid in element.iterfind(_CONTACT_JID)),
-        name=_text(name) if (name := element.find(tag("ContactName"))) is not None else None,
-        emails=tuple(_text(item) for item in element.iterfind(tag("Email"))),
-        phones=tuple(_text(item) for item in element.iterfind(tag("Telephone"))),
+        jids=tuple(_text(jid)[:_MAX_JID] for jid in _below(element, *_CONTACT_JID)),
+        name=_text(name) if (name := _first(element, _CONTACT_NAME)) is not None else None,
+        emails=tuple(_text(item) for item in element.iterchildren(_EMAIL)),
+        phones=tuple(_text(item) for item in element.iterchildren(_TELEPHONE)),
         restriction=_member(Restriction, element.get("restriction")),
     )
 
 
 def _systems(events: list[Element], lang: str | None) -> tuple[Source, ...]:
     return _unique(
-        source for event in events for system in event.iterfind(_SYSTEMS) for source in _sources(system, lang)
+        source for event in events for system in _below(event, *_SYSTEMS) for source in _sources(system, lang)
     )
 
 
 def _sources(system: Element, lang: str | None) -> list[Source]:
-    node = system.find(tag("Node"))
+    node = _first(system, _NODE)
     if node is None:
         return []
+    services = system.iterchildren(_SERVICE)
+    details: _Details = {
+        "counters": tuple(
+            _counter(item) for holder in (node, system) for item in holder.iterchildren(_COUNTER)
+        ),
+        "roles": tuple(_coded(item, "category", "unspecified") for item in node.iterchildren(_NODE_ROLE)),
+        "ports": tuple(_text(item) for service in services for item in service.iterchildren(*_PORTS)),
+        "descriptions": _texts(system, lang),
+    }
     category = _coded(system, "category", "unspecified")
-    counters = tuple(_counter(item) for holder in (node, system) for item in holder.iterfind(_COUNTER))
-    roles = tuple(_coded(item, "category", "unspecified") for item in node.iterfind(_NODE_ROLE))
-    ports = tuple(
-        _text(item) for name in ("Port", "Portlist") for item in system.iterfind(_PORTS + tag(name))
-    )
     spoofed = system.get("spoofed", "unknown")
-    descriptions = _texts(system, lang)
+    addresses = list(node.iterchildren(_ADDRESS, _NODE_NAME))
     found = []
-    for item in node:
-        if item.tag == _ADDRESS:
-            kind = _coded(item, "category", "ipv4-addr")
-        elif item.tag == _NODE_NAME:
-            kind = "name"
-        else:
-            continue
+    for number, item in enumerate(addresses):
+        kind = "name" if item.tag == _NODE_NAME else _coded(item, "category", "ipv4-addr")
         address = _text(item)
+        jid = _prepared(address) if kind == "xmpp" else None
+        told: _Details = details if number == 0 or len(addresses) <= MAX_REPEATED else {}
         found.append(
-            Source(
-                address=address,
-                category=kind,
-                system=category,
-                jid=_prepared(address) if kind == "xmpp" else None,
-                spoofed=spoofed,
-            )
+            Source(address=address, category=kind, system=category, jid=jid, spoofed=spoofed, **told)
         )
-    details = {"counters": counters, "roles": roles, "ports": ports, "descriptions": descriptions}
-    told = len(found) if len(found) <= MAX_REPEATED else 1
-    return [replace(source, **details) for source in found[:told]] + found[told:]
+    return found
 
 
 def _prepared(address: str) -> str | None:
@@ -296,7 +297,7 @@ def _history_item(element: Element, lang: str | None) -> HistoryItem:
     return HistoryItem(
         action=_coded(element, "action", "other"),
         at=_time(element, [], "DateTime"),
-        incident=_incident_id(element.find(_INCIDENT_ID)),
+        incident=_incident_id(_first(element, _INCIDENT_ID)),
         descriptions=_texts(element, lang),
     )
 
@@ -309,8 +310,20 @@ def _record_items(events: list[Element]) -> tuple[RecordItem, ...]:
             meaning=item.get("meaning"),
         )
         for event in events
-        for item in event.iterfind(_RECORD_ITEMS)
+        for item in _below(event, *_RECORD_ITEMS)
     )
+
+
+def _first(element: Element, name: str) -> Element | None:
+    return next(element.iterchildren(name), None)
+
+
+def _below(element: Element, *path: str) -> list[Element]:
+    """All grandchildren along the path (what `findall` does, at a third of its cost)."""
+    found = [element]
+    for name in path:
+        found = [child for parent in found for child in parent.iterchildren(name)]
+    return found
 
 
 def _text(element: Element) -> str:
@@ -345,12 +358,17 @@ _COUNTER = tag("Counter")
 _NODE_ROLE = tag("NodeRole")
 _ADDRESS = tag("Address")
 _NODE_NAME = tag("NodeName")
-_CONTACT_JID = f"{tag('AdditionalData')}/{_JID}"
-_HISTORY_ITEMS = f"{tag('History')}/{tag('HistoryItem')}"
-_RELATED = f"{tag('RelatedActivity')}/{_INCIDENT_ID}"
-_ALTERNATIVES = f"{tag('AlternativeID')}/{_INCIDENT_ID}"
-_IMPACTS = f"{tag('Assessment')}/{tag('Impact')}"
-_CONFIDENCE = f"{tag('Assessment')}/{tag('Confidence')}"
-_SYSTEMS = f"{tag('Flow')}/{tag('System')}"
-_PORTS = f"{tag('Service')}/"
-_RECORD_ITEMS = f"{tag('Record')}/{tag('RecordData')}/{tag('RecordItem')}"
+_NODE = tag("Node")
+_CONTACT_NAME = tag("ContactName")
+_EMAIL = tag("Email")
+_TELEPHONE = tag("Telephone")
+_CONTACT_JID = (_ADDITIONAL_DATA, _JID)
+_HISTORY_ITEMS = (tag("History"), tag("HistoryItem"))
+_RELATED = (tag("RelatedActivity"), _INCIDENT_ID)
+_ALTERNATIVES = (tag("AlternativeID"), _INCIDENT_ID)
+_IMPACTS = (tag("Assessment"), tag("Impact"))
+_CONFIDENCE = (tag("Assessment"), tag("Confidence"))
+_SYSTEMS = (tag("Flow"), tag("System"))
+_SERVICE = tag("Service")
+_PORTS = (tag("Port"), tag("Portlist"))
+_RECORD_ITEMS = (tag("Record"), tag("RecordData"), tag("RecordItem"))

@@ -15,7 +15,7 @@ from bridge.iodef.structure import arrange, holder_of, set_aside, set_text_aside
 from bridge.iodef.table import CLASSES, JID_NAMESPACE, NAMESPACE, XEP_NAMESPACE, Class, Text, tag
 from bridge.iodef.values import EXPECTED, NORMAL
 from bridge.xmpp.jid import shown
-from bridge.xmpp.xml import Element
+from bridge.xmpp.xml import Element, tag_of
 
 __all__ = ["Repair", "repair"]
 
@@ -77,14 +77,7 @@ def _element(element: Element, spec: Class, path: str, context: Context) -> None
         _additional_data(element, path, context)
         return
     if len(element):
-        counts: dict[str, int] = {}
-        wrappers: dict[Element, None] = {}
-        for child in list(element):
-            wrapper = _child(element, spec, child, path, counts, context)
-            if wrapper is not None:
-                wrappers[wrapper] = None
-        for wrapper in wrappers:
-            arrange(wrapper, CLASSES[wrapper.tag], f"{path}/{CLASSES[wrapper.tag].name}", context)
+        _children(element, spec, path, context)
     if spec.text is Text.ELEMENTS:
         _stray_text(element, path, context)
         arrange(element, spec, path, context)
@@ -92,28 +85,33 @@ def _element(element: Element, spec: Class, path: str, context: Context) -> None
         _strip(element, path, context)
 
 
-def _child(
-    element: Element, spec: Class, child: Element, path: str, counts: dict[str, int], context: Context
-) -> Element | None:
-    """Repair one child; returns an element that was given the child and must be put in order again."""
-    name = child.tag
-    known = CLASSES.get(name)
-    position = spec.positions.get(name)
-    if known is None:
-        _foreign(element, child, path, context)
-        return None
-    where = f"{path}/{known.name}"
-    counts[name] = count = counts.get(name, 0) + 1
-    if count > 1 or position is None or not spec.groups[position].is_single:
-        where = f"{where}[{count}]"
-    _element(child, known, where, context)
-    if position is None:
-        return _misplaced(element, child, where, context)
-    if not len(child) and not (child.text and not child.text.isspace()):
-        _empty(element, child, known, where, context)
-    elif known.text in NORMAL:
-        _value(element, child, known, where, context)
-    return None
+def _children(element: Element, spec: Class, path: str, context: Context) -> None:
+    """Repair each child, then put it where it belongs."""
+    counts: dict[str, int] = {}
+    wrappers: dict[Element, None] = {}
+    for child in list(element):
+        name = tag_of(child)
+        known = CLASSES.get(name)
+        if known is None:
+            _foreign(element, child, path, context)
+            continue
+        position = spec.positions.get(name)
+        counts[name] = count = counts.get(name, 0) + 1
+        where = f"{path}/{known.name}"
+        if count > 1 or position is None or not spec.groups[position].is_single:
+            where = f"{where}[{count}]"
+        _element(child, known, where, context)
+        if position is None:
+            wrapper = _misplaced(element, child, where, context)
+            if wrapper is not None:
+                wrappers[wrapper] = None
+        elif not len(child) and (not child.text or child.text.isspace()):
+            _empty(element, child, known, where, context)
+        elif known.text in NORMAL:
+            _value(element, child, known, where, context)
+    for wrapper in wrappers:
+        inner = CLASSES[tag_of(wrapper)]
+        arrange(wrapper, inner, f"{path}/{inner.name}", context)
 
 
 def _foreign(element: Element, child: Element, path: str, context: Context) -> None:
@@ -127,8 +125,11 @@ def _foreign(element: Element, child: Element, path: str, context: Context) -> N
 
 
 def _misplaced(element: Element, child: Element, path: str, context: Context) -> Element | None:
-    """An element of RFC 5070 in the wrong parent: wrapped, moved up to where it belongs, or set aside."""
-    wrapper = _WRAPPERS.get((element.tag, child.tag))
+    """An element of RFC 5070 in the wrong parent: wrapped, moved up to where it belongs, or set aside.
+
+    Returns the wrapper, whose children must be put in order again.
+    """
+    wrapper = _WRAPPERS.get((tag_of(element), tag_of(child)))
     if wrapper is not None:
         inner = element.find(wrapper)
         if inner is None:
@@ -140,7 +141,7 @@ def _misplaced(element: Element, child: Element, path: str, context: Context) ->
         parent = holder_of(element, child.tag)
         if parent is not None:
             parent.append(child)
-            context.log(path, "this does not belong here", f"moved up to {CLASSES[parent.tag].name}")
+            context.log(path, "this does not belong here", f"moved up to {CLASSES[tag_of(parent)].name}")
             return None
     set_aside(child, element)
     context.log(path, "RFC 5070 does not have this element here", "kept in AdditionalData")
@@ -190,7 +191,7 @@ def _additional_data(element: Element, path: str, context: Context) -> None:
 
 def _inside(child: Element, path: str, context: Context) -> None:
     """Foreign XML is left alone, but elements of RFC 5070 in it must be valid (lax validation)."""
-    known = CLASSES.get(child.tag)
+    known = CLASSES.get(tag_of(child))
     if known is not None and known.is_global:
         _element(child, known, f"{path}/{known.name}", context)
         if child.tag == _SYSTEM:
@@ -214,7 +215,7 @@ def _right_jid(parent: Element, child: Element, path: str, context: Context) -> 
             child.text = text
             context.log(path, "white space around the value", "left out")
         return child
-    right = etree.Element(_JID, nsmap={None: JID_NAMESPACE})  # type: ignore[dict-item] # None is the default prefix
+    right = etree.Element(_JID, nsmap={None: JID_NAMESPACE})
     right.text, right.tail = text, child.tail
     parent.replace(child, right)
     context.log(path, f"the namespace is not {JID_NAMESPACE}", "moved to it")
@@ -231,7 +232,9 @@ def _stray_text(element: Element, path: str, context: Context) -> None:
             found.append(child.tail)
             child.tail = None
     if found:
-        set_text_aside(element, " ".join(text.strip() for text in found), meaning=CLASSES[element.tag].name)
+        set_text_aside(
+            element, " ".join(text.strip() for text in found), meaning=CLASSES[tag_of(element)].name
+        )
         context.log(path, "text stands between elements", "kept as text in AdditionalData")
 
 

@@ -7,7 +7,7 @@ from lxml import etree
 
 from bridge.iodef.repairs import Context
 from bridge.iodef.table import CLASSES, NAMESPACE, Class, Text, tag
-from bridge.xmpp.xml import Element, digest
+from bridge.xmpp.xml import Element, digest, tag_of
 
 _ADDITIONAL_DATA = tag("AdditionalData")
 _NODE = tag("Node")
@@ -33,20 +33,24 @@ def arrange(element: Element, spec: Class, path: str, context: Context) -> None:
     if spec.name == "Flow":
         for number, system in enumerate(element.findall(_SYSTEM), start=1):
             split_nodes(system, f"{path}/System[{number}]", context)
-    _limit(element, spec, path, context)
+    if spec.name == "RelatedActivity":
+        _one_kind(element, path, context)
+    if not _is_arranged(element, spec):
+        _limit(element, spec, path, context)
     if spec.name in ("Incident", "EventData"):
         _unique_contacts(element, path, context)
     filler = _FILLERS.get(spec.name)
     if filler is not None:
         _fill(element, spec, filler, path, context)
-    _sort(element, spec, path, context)
+    if not _is_arranged(element, spec):
+        _sort(element, spec, path, context)
 
 
 def holder_of(element: Element, child_tag: str) -> Element | None:
     """The nearest element, from this one up, that RFC 5070 allows such a child in; not beyond AdditionalData."""
     holder: Element | None = element
     while holder is not None:
-        spec = CLASSES.get(holder.tag)
+        spec = CLASSES.get(tag_of(holder))
         if spec is None or spec.text is Text.ANY:
             return None
         if child_tag in spec.positions:
@@ -59,13 +63,13 @@ def set_aside(child: Element, element: Element) -> None:
     """Move an element that has no place into AdditionalData of the nearest class that has one."""
     holder = holder_of(element, _ADDITIONAL_DATA)
     if child.tail and not child.tail.isspace():
-        set_text_aside(element, child.tail.strip(), meaning=CLASSES[element.tag].name)
+        set_text_aside(element, child.tail.strip(), meaning=CLASSES[tag_of(element)].name)
     child.tail = None
     if holder is None:
         _outside(element).append(child)
         return
     attributes = {"dtype": "xml"}
-    if child.get("restriction") and child.tag.startswith(f"{{{NAMESPACE}}}"):
+    if child.get("restriction") and tag_of(child).startswith(f"{{{NAMESPACE}}}"):
         attributes["restriction"] = child.get("restriction", "")
     etree.SubElement(holder, _ADDITIONAL_DATA, attributes).append(child)
 
@@ -83,35 +87,44 @@ def _outside(element: Element) -> Element:
     parent = element
     while (above := parent.getparent()) is not None:
         parent = above
-        spec = CLASSES.get(parent.tag)
+        spec = CLASSES.get(tag_of(parent))
         if spec is None or spec.text is Text.ANY:
             break
     return parent
 
 
-def _sort(element: Element, spec: Class, path: str, context: Context) -> None:
-    positions = spec.positions
+def _is_arranged(element: Element, spec: Class) -> bool:
+    """Whether the children stand in order, so that equal ones are neighbours, and none is too many."""
+    positions, groups = spec.positions, spec.groups
     last = -1
     for child in element:
-        position = positions[child.tag]
-        if position < last:
-            break
+        position = positions[tag_of(child)]
+        if position <= last and (position < last or groups[position].is_single):
+            return False
         last = position
-    else:
-        return
-    element.extend(sorted(element, key=lambda child: positions[child.tag]))
-    context.log(path, "the children are not in RFC 5070's order", "sorted")
+    return True
+
+
+def _sort(element: Element, spec: Class, path: str, context: Context) -> None:
+    before = list(element)
+    after = sorted(before, key=lambda child: spec.positions[tag_of(child)])
+    if before != after:
+        element.extend(after)
+        context.log(path, "the children are not in RFC 5070's order", "sorted")
+
+
+def _one_kind(related: Element, path: str, context: Context) -> None:
+    if related.find(_INCIDENT_ID) is not None:
+        for url in related.findall(tag("URL")):
+            set_aside(url, related)
+            context.log(path, "URL stands beside IncidentID", "URL kept in AdditionalData")
 
 
 def _limit(element: Element, spec: Class, path: str, context: Context) -> None:
     """Reduce what may occur once to one."""
-    if spec.name == "RelatedActivity" and element.find(_INCIDENT_ID) is not None:
-        for url in element.findall(tag("URL")):
-            set_aside(url, element)
-            context.log(path, "URL stands beside IncidentID", "URL kept in AdditionalData")
     seen: dict[int, Element] = {}
     for child in list(element):
-        position = spec.positions[child.tag]
+        position = spec.positions[tag_of(child)]
         if child.tag == _NODE or not spec.groups[position].is_single:
             continue
         first = seen.setdefault(position, child)
@@ -120,12 +133,12 @@ def _limit(element: Element, spec: Class, path: str, context: Context) -> None:
 
 
 def _surplus(element: Element, first: Element, child: Element, path: str, context: Context) -> None:
-    name = CLASSES[child.tag].name
+    name = CLASSES[tag_of(child)].name
     if child.tag in _CONTAINERS and child.items() == first.items() and child[0].tag == first[0].tag:
         first.extend(list(child))
         element.remove(child)
         done = "merged into the first"
-    elif child.tag == _INCIDENT_ID and _ALTERNATIVE_ID in CLASSES[element.tag].positions:
+    elif child.tag == _INCIDENT_ID and _ALTERNATIVE_ID in CLASSES[tag_of(element)].positions:
         alternatives = element.find(_ALTERNATIVE_ID)
         if alternatives is None:
             alternatives = etree.SubElement(element, _ALTERNATIVE_ID)
@@ -167,6 +180,6 @@ def _fill(
 ) -> None:
     name, attributes = filler
     position = spec.positions[tag(name)]
-    if all(spec.positions[child.tag] != position for child in element):
+    if all(spec.positions[tag_of(child)] != position for child in element):
         etree.SubElement(element, tag(name), attributes)
         context.log(path, f"{name} is missing", "an empty one added")

@@ -188,7 +188,7 @@ _ATTRIBUTES = {
     "OperatingSystem": _SOFTWARE,
     "Description": "lang:lang",
 }
-_LOCAL = frozenset("ReferenceName NodeName Port Portlist ProtoType ProtoCode ProtoField".split())
+_LOCAL = frozenset(["ReferenceName", "NodeName", "Port", "Portlist", "ProtoType", "ProtoCode", "ProtoField"])
 
 
 def _groups(content: str) -> tuple[Group, ...]:

@@ -72,6 +72,7 @@ def language(text: str) -> str | None:
 
 
 def integer(text: str) -> str | None:
+    """The text of a whole number of at most 18 digits."""
     return _match(_INTEGER, text)
 
 

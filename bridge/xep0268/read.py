@@ -9,7 +9,7 @@ from bridge.iodef.table import tag
 from bridge.xep0268.model import NAMESPACE, Kind, Reading, Status
 from bridge.xmpp.jid import shown
 from bridge.xmpp.stanza import Iq
-from bridge.xmpp.xml import Element
+from bridge.xmpp.xml import Element, tag_of
 
 _KINDS = {f"{{{NAMESPACE}}}{kind}": kind for kind in Kind}
 _DOCUMENT = tag("IODEF-Document")
@@ -50,10 +50,10 @@ def read(iq: Iq) -> Reading:
 
 
 def _kind(payload: Element) -> Kind:
-    kind = _KINDS.get(payload.tag)
+    kind = _KINDS.get(tag_of(payload))
     if kind is None:
         expected = f"one of {', '.join(Kind)} in the namespace {NAMESPACE} is expected"
-        raise MalformedError("iq", f"{expected}, not {shown(payload.tag)}")
+        raise MalformedError("iq", f"{expected}, not {shown(tag_of(payload))}")
     return kind
 
 
@@ -72,7 +72,7 @@ def _incident(payload: Element, kind: Kind, repairs: list[Repair]) -> Element:
     if not incidents:
         if not len(payload):
             raise MalformedError(kind, "the Incident is missing")
-        iodef.check_is_incident(payload[0], f"{kind}/{shown(payload[0].tag.rpartition('}')[2])}")
+        iodef.check_is_incident(payload[0], f"{kind}/{shown(tag_of(payload[0]).rpartition('}')[2])}")
     if len(payload) > 1:
         rule = f"{len(payload) - 1} element(s) beside the Incident"
         repairs.append(Repair(path=str(kind), rule=rule, done="not read"))

@@ -21,6 +21,7 @@ _ASCII_DOMAIN = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.ASCII)
 _BAD_IN_LABEL = re.compile(r"[\x00-,/:-^`{-\x7f]", re.ASCII)
 _NOT_IN_LOCAL = frozenset("\"&'/:<>@ ")
 _MAX_LABEL = 63
+_MAX_SHOWN = 80
 _PROHIBITED = (
     stringprep.in_table_c12,
     stringprep.in_table_c21_c22,
@@ -64,6 +65,7 @@ class Jid:
 
     @property
     def bare(self) -> str:
+        """Without the resource."""
         return self.domain if self.local is None else f"{self.local}@{self.domain}"
 
     @property
@@ -72,6 +74,7 @@ class Jid:
         return self.local is None and self.resource is None
 
     def __str__(self) -> str:
+        """The whole address, as XMPP writes it."""
         return self.bare if self.resource is None else f"{self.bare}/{self.resource}"
 
 
@@ -99,7 +102,9 @@ def prep_domain(text: str) -> str:
 
 def shown(text: str) -> str:
     """Foreign text for an error message: short, without control characters."""
-    clean = "".join(c if c.isprintable() else "\ufffd" for c in text[:80])
+    if len(text) <= _MAX_SHOWN and text.isprintable():
+        return text
+    clean = "".join(c if c.isprintable() else "\ufffd" for c in text[:_MAX_SHOWN])
     return clean if len(text) <= len(clean) else clean + "…"
 
 
@@ -111,7 +116,7 @@ def _prep_local(text: str) -> str:
     local = _finish(mapped, "the part before the @")
     bad = _NOT_IN_LOCAL.intersection(local)
     if bad:
-        raise MalformedError("", f"'{shown(local)}' has {sorted(bad)[0]!r}, which no JID has before the @")
+        raise MalformedError("", f"'{shown(local)}' has {min(bad)!r}, which no JID has before the @")
     return local
 
 

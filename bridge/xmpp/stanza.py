@@ -11,7 +11,7 @@ from lxml import etree
 
 from bridge.errors import MalformedError, StanzaError
 from bridge.xmpp.jid import Jid
-from bridge.xmpp.xml import Element, legal
+from bridge.xmpp.xml import Element, legal, tag_of
 
 CLIENT_NAMESPACE = "jabber:client"
 STANZAS_NAMESPACE = "urn:ietf:params:xml:ns:xmpp-stanzas"
@@ -120,7 +120,7 @@ def _text(element: Element) -> str:
 
 
 def _children(iq: Element, iq_type: IqType) -> tuple[PeerError | None, Element | None]:
-    error_tag = iq.tag[:-2] + "error"
+    error_tag = tag_of(iq)[:-2] + "error"
     error = None
     payloads = []
     for child in iq:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from lxml import etree
-from lxml.etree import _Element as Element
+from lxml.etree import _Element
 
 from bridge.errors import Condition, MalformedError
 
@@ -25,23 +25,28 @@ class Limits:
 
 
 STANZA_LIMITS = Limits()
+Element = _Element
+"""An element of a tree that `parse` made or that we built: its tag is always a string."""
 
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _DECLARATION = re.compile(rb"\A\s*<\?xml\s[^<>]{0,200}\?>")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _COUNT = etree.XPath("count(//*)")
 _WIDEST = etree.XPath("boolean(//*[count(@*) > $limit])")
-_OPTIONS = {
-    "encoding": "utf-8",
-    "resolve_entities": False,
-    "no_network": True,
-    "load_dtd": False,
-    "dtd_validation": False,
-    "attribute_defaults": False,
-    "huge_tree": False,
-    "recover": False,
-    "collect_ids": False,
-}
+
+
+_PARSER: etree.XMLParser[Element] = etree.XMLParser(
+    encoding="utf-8",
+    resolve_entities=False,
+    no_network=True,
+    load_dtd=False,
+    dtd_validation=False,
+    attribute_defaults=False,
+    huge_tree=False,
+    recover=False,
+    collect_ids=False,
+    strip_cdata=True,
+)
 
 
 def parse(data: bytes, *, limits: Limits = STANZA_LIMITS) -> Element:
@@ -53,14 +58,15 @@ def parse(data: bytes, *, limits: Limits = STANZA_LIMITS) -> Element:
     _check_bytes(data, limits)
     if b"<!" in data or b"<?" in data:  # in well-formed XML these occur in markup only
         raise MalformedError("", _forbidden_markup(data))
-    root = _parse(data, is_file=False)
+    root = _parse(data)
     _check_shape(root, data, limits)
     return root
 
 
 def parse_file(data: bytes, *, limits: Limits = STANZA_LIMITS) -> tuple[Element, tuple[str, ...]]:
-    """Parse a file an operator hands over, in which a byte order mark, an XML declaration, comments,
-    processing instructions and CDATA sections are usual.
+    """Parse a file that an operator hands over.
+
+    A byte order mark, an XML declaration, comments, processing instructions and CDATA sections are usual there.
 
     Returns:
         The root without comments and processing instructions, and a sentence on each kind that was dropped.
@@ -73,7 +79,7 @@ def parse_file(data: bytes, *, limits: Limits = STANZA_LIMITS) -> tuple[Element,
     data = _DECLARATION.sub(b"", data, count=1).lstrip()
     if b"<!DOCTYPE" in data:
         raise MalformedError("", _forbidden_markup(b"<!DOCTYPE"))
-    root = _parse(data, is_file=True)
+    root = _parse(data)
     if root.getroottree().docinfo.internalDTD is not None:
         raise MalformedError("", _forbidden_markup(b"<!DOCTYPE"))
     dropped = _drop_markup(root)
@@ -97,6 +103,11 @@ def digest(element: Element) -> str:
     return sha256("".join(parts).encode()).hexdigest()
 
 
+def tag_of(element: Element) -> str:
+    """The tag; in our trees there are no comments, whose tag is a function."""
+    return element.tag  # type: ignore[return-value] # see above
+
+
 def legal(text: str) -> str:
     """The text with every character that XML cannot carry replaced by U+FFFD."""
     return _ILLEGAL.sub("\ufffd", text)
@@ -104,7 +115,7 @@ def legal(text: str) -> str:
 
 def _spell(element: Element, parts: list[str]) -> None:
     # \x00 to \x04 cannot occur in XML, so the spelling is unambiguous.
-    parts += ("\x01", element.tag)
+    parts += ("\x01", tag_of(element))
     attributes = element.items()
     if len(attributes) > 1:
         attributes.sort()
@@ -133,16 +144,12 @@ def _check_bytes(data: bytes, limits: Limits) -> None:
         raise MalformedError("", f"byte {error.start} is not UTF-8, the only encoding allowed") from None
 
 
-def _parse(data: bytes, *, is_file: bool) -> Element:
-    parser = etree.XMLParser(strip_cdata=True, **_OPTIONS) if is_file else _STANZA_PARSER
+def _parse(data: bytes) -> Element:
     try:
-        return etree.fromstring(data, parser)
+        return etree.fromstring(data, _PARSER)
     except etree.XMLSyntaxError as error:
         reason = legal(str(error.msg)).partition(", line")[0][:200]
         raise MalformedError("", f"not well-formed XML with namespaces: {reason}") from None
-
-
-_STANZA_PARSER = etree.XMLParser(**_OPTIONS)
 
 
 def _check_shape(root: Element, data: bytes, limits: Limits) -> None:
