@@ -7,11 +7,11 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from bridge import log
-from bridge.cli import check, config, incidents, peers, services, validate
 from bridge.cli.output import Exit, Terminal, terminal
 from bridge.errors import BridgeError, ConfigError, UnavailableError
 
@@ -20,11 +20,20 @@ exit codes: 0 it is so · 1 no, or refused · 2 wrong usage or configuration · 
 first steps: incident-bridge config default > config.toml, then incident-bridge up --config config.toml
 """
 _INTERRUPTED = 130
+_PROGRAM = "incident-bridge"
+_GROUPS = {
+    "services": ("up", "serve", "worker"),
+    "check": ("check",),
+    "config": ("config",),
+    "incidents": ("incidents",),
+    "peers": ("peers",),
+    "validate": ("validate",),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; every way out is one of the documented exit codes."""
-    arguments = parser().parse_args(argv)
+    arguments = parser(_command(argv)).parse_args(argv)
     log.configure(arguments.log_format, arguments.log_level)
     screen = terminal(is_json=arguments.json)
     try:
@@ -56,23 +65,41 @@ def explain(error: BridgeError, screen: Terminal) -> int:
             return Exit.NO
 
 
-def parser() -> argparse.ArgumentParser:
-    """Build the parser; the common options work before and after the command."""
+def parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Build the parser; the common options work before and after the command.
+
+    Args:
+        command: the command that will be parsed, if known: only its group is imported then.
+    """
     common = argparse.ArgumentParser(add_help=False)
     _common(common, is_default=False)
     root = argparse.ArgumentParser(
-        prog="incident-bridge",
+        prog=_PROGRAM,
         description="Incident reports between XMPP servers (XEP-0268), for Prosody.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     _common(root, is_default=True)
-    root.add_argument("--version", action="version", version=f"incident-bridge {_version()}")
+    root.add_argument("--version", action="version", version=f"{_PROGRAM} {_version()}")
     commands = root.add_subparsers(metavar="COMMAND", required=True, title="commands")
-    for group in (services, check, config, incidents, peers, validate):
-        group.add(commands, common)
+    for group, names in _GROUPS.items():
+        if command in names or not _is_known(command):
+            import_module(f"bridge.cli.{group}").add(commands, common)
     return root
+
+
+def _is_known(command: str | None) -> bool:
+    return any(command in names for names in _GROUPS.values())
+
+
+def _command(argv: Sequence[str] | None) -> str | None:
+    """Find the first word that is no option, without knowing any command."""
+    scout = argparse.ArgumentParser(prog=_PROGRAM, add_help=False, allow_abbrev=False)
+    _common(scout, is_default=True)
+    scout.add_argument("command", nargs="?")
+    command: str | None = scout.parse_known_args(argv)[0].command
+    return command
 
 
 def _common(to: argparse.ArgumentParser, *, is_default: bool) -> None:
