@@ -2,8 +2,7 @@
 
 import re
 
-from deploy.servers import iq
-from tests.system.servers import REPORT
+from deploy.servers import REPORT, iq
 
 ID = "4BF5D2CE-7C90-4860-BEF2-43A7D777D5FF"
 INCIDENT = "{urn:ietf:params:xml:ns:iodef-1.0}Incident"

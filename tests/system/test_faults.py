@@ -35,7 +35,7 @@ def is_wait(reply: Reply) -> bool:
 
 def stored(federation: Federation) -> dict[str, int]:
     """How many editions each stored incident has, by its IncidentID's text."""
-    listed = federation.bridge.json("incidents", "list", "--limit", "5000")
+    listed = federation.bridge.json("incidents", "list", "--limit", "5000")["incidents"]
     return {one["identity"]["text"]: len(one["editions"]) for one in listed}
 
 

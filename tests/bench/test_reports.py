@@ -1,0 +1,96 @@
+"""Reports answered end to end, as a share of what the same Prosody answers in-process.
+
+Everything runs on this machine: both Prosodys, the store, the service and both workers. `tests/run --bench`.
+"""
+
+import json
+import secrets
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from deploy.servers import Authority, free_network, iq
+from tests.system.reports import ID, payload
+from tests.system.servers import Federation, Lab
+
+MODULES = Path(__file__).parent / "modules"
+PAIRS = 5
+SETTINGS = """[policy]
+quota_per_minute = 10000000
+quota_burst = 10000000
+"""
+pytestmark = pytest.mark.bench
+
+
+@dataclass(frozen=True)
+class Run:
+    """One measurement: answers a second, and latencies in milliseconds."""
+
+    rate: float
+    p50: float
+    p99: float
+
+
+@pytest.fixture
+def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    lab = Lab(free_network(1), Authority(tmp_path_factory.mktemp("authority")))
+    try:
+        bridge = lab.bridge(settings=SETTINGS)
+        more = {"plugin_paths": [MODULES]}
+        a = lab.prosody("a.test", bridge=bridge, start=False, modules=["bench_answer"], **more)
+        b = lab.prosody("b.test", peer=True, start=False, modules=["bench_load"], **more)
+        bridge.start_up()
+        a.start()
+        b.start()
+        bridge.cli("peers", "trust", "b.test")
+        yield Federation(lab, bridge, a, b)
+    finally:
+        lab.close()
+
+
+async def load(federation: Federation, *, body: str, count: int, concurrency: int) -> Run:
+    """Send `count` reports, `concurrency` at a time; every one must be answered by a result."""
+    wanted = {
+        "to": "a.test",
+        "payload": body,
+        "run": secrets.token_hex(4),
+        "count": count,
+        "concurrency": concurrency,
+    }
+    timeout = aiohttp.ClientTimeout(total=120)
+    async with (
+        aiohttp.ClientSession(federation.b.url, headers={"Host": "b.test"}, timeout=timeout) as session,
+        session.post("/bench/load", data=json.dumps(wanted)) as answer,
+    ):
+        found = json.loads(await answer.text())
+    assert (found["results"], found["errors"]) == (count, 0)
+    latencies = sorted(1000 * one for one in found["latencies"])
+    return Run(
+        count / found["seconds"], latencies[len(latencies) // 2], latencies[int(len(latencies) * 0.99)]
+    )
+
+
+async def test_reports_end_to_end_against_in_process(federation: Federation) -> None:
+    body = payload("@ID@")
+    assert ID not in body
+    simple = body.replace("urn:xmpp:incident:2", "urn:bench", 1)
+    await federation.b.send_iq(iq(payload("first"), to="a.test", sender="b.test", id="first"))
+    for concurrency, simple_count, count in ((1, 400, 150), (16, 3000, 800), (128, 4000, 1500)):
+        await load(federation, body=body, count=count // 3, concurrency=concurrency)
+        pairs = []
+        for _ in range(PAIRS):
+            inside = await load(federation, body=simple, count=simple_count, concurrency=concurrency)
+            across = await load(federation, body=body, count=count, concurrency=concurrency)
+            pairs.append((inside, across))
+        ratios = sorted(across.rate / inside.rate for inside, across in pairs)
+        print(
+            f"c={concurrency}: ratio {statistics.median(ratios):.3f} ({ratios[0]:.3f}-{ratios[-1]:.3f}),"
+            f" in-process {statistics.median(one.rate for one, _ in pairs):.0f}/s,"
+            f" bridge {statistics.median(one.rate for _, one in pairs):.0f}/s,"
+            f" p50 {statistics.median(one.p50 for _, one in pairs):.1f} ms,"
+            f" p99 {statistics.median(one.p99 for _, one in pairs):.1f} ms"
+        )
