@@ -12,10 +12,13 @@ import asyncio
 import contextlib
 import ctypes
 import dataclasses
+import fcntl
 import json
 import os
+import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -29,11 +32,14 @@ import trustme
 from lxml import etree
 
 ROOT = Path(__file__).resolve().parent.parent
+REPORT = ROOT / "tests/vectors/xep0268/report.xml"
 S2S_PORT = 5269  # fixed: without SRV records Prosody dials no other
 HTTP_PORT = 15280
 STARTUP_SECONDS = 30.0
 ERROR_NAMESPACE = "{urn:ietf:params:xml:ns:xmpp-stanzas}"
 PR_SET_PDEATHSIG = 1
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
+INSIDE = "INCIDENT_BRIDGE_NAMESPACE"  # set for programs that run in a network namespace made for them
 _libc = ctypes.CDLL(None)
 T = TypeVar("T")
 
@@ -81,6 +87,23 @@ def _can_bind(address: str, port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def namespace_command() -> list[str] | None:
+    """Return the words that run a program in a network namespace of its own, or None where that is not allowed."""
+    for words in (["unshare", "-rn"], ["unshare", "-n"]):
+        with contextlib.suppress(OSError):
+            if subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0:
+                return words
+    return None
+
+
+def bring_loopback_up() -> None:
+    """Do what `ip link set lo up` does in a new namespace, also where iproute2 is missing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
+        request = struct.pack("16sh22x", b"lo", 0)
+        _, flags = struct.unpack("16sh22x", fcntl.ioctl(handle, SIOCGIFFLAGS, request))
+        fcntl.ioctl(handle, SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", flags | IFF_UP))
 
 
 class Process:
@@ -419,13 +442,19 @@ VirtualHost {_lua(self.name)}
     async def _send(self, session: aiohttp.ClientSession, xml: str, seconds: float) -> Reply:
         query = urlencode({"timeout": seconds})
         started = time.monotonic()
-        async with session.post(f"/peer/send?{query}", data=xml.encode()) as response:
+        async with session.post(f"/peer/send?{query}", data=xml.encode(), headers=_voice_of(xml)) as response:
             text = await response.text()
             if response.status == 504:
                 raise TimeoutError(f"no reply within {seconds:g} s to {xml[:200]}")
             if response.status != 200:
                 raise ValueError(f"{self.name} did not send it: {text}")
         return Reply.read(text, seconds=time.monotonic() - started)
+
+
+def _voice_of(xml: str) -> dict[str, str]:
+    """Return the header that reaches the VirtualHost an IQ is from; a Prosody may have several."""
+    sender = re.search(r"""<iq[^>]*\sfrom=["'](?:[^"'@]*@)?([^"'/]+)""", xml)
+    return {"Host": sender[1]} if sender else {}
 
 
 def _lua(value: object) -> str:
@@ -449,6 +478,13 @@ def fetch(name: str) -> Path:
 def iq(payload: str, *, to: str, sender: str, id: str, type: str = "set") -> str:  # noqa: A002 - an IQ's own words
     """Write an IQ around a payload that is already XML."""
     return f"<iq type='{type}' id='{id}' from='{sender}' to='{to}'>{payload}</iq>"
+
+
+def report_payload() -> str:
+    """Return the payload of XEP-0268's own report, exactly as printed there."""
+    found = re.search(r"<report .*</report>", REPORT.read_text(encoding="utf-8"), re.DOTALL)
+    assert found, f"{REPORT} has no report"
+    return found[0]
 
 
 def open_json(text: str) -> Any:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from deploy.servers import INSIDE, bring_loopback_up
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -13,6 +15,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--bench", action="store_true", help="run the measurements in tests/bench, and nothing else"
     )
+
+
+def pytest_configure() -> None:
+    """Make loopback work where `tests/run` needed a network namespace."""
+    if INSIDE in os.environ:
+        bring_loopback_up()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Repeat which other checks failed, where the eye is at the end."""
+    if failed := os.environ.get("INCIDENT_BRIDGE_FAILED_CHECKS"):
+        terminalreporter.section("also failed, see above", red=True)
+        terminalreporter.line(failed)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -30,7 +30,6 @@ from typing import Any, TypeVar
 from deploy.servers import ROOT, Authority, Process, Prosody, fetch, open_json, until
 
 VERSIONS = {"0.12": "prosody012", "13": "prosody13"}
-REPORT = ROOT / "tests/vectors/xep0268/report.xml"
 BRIDGE_STARTUP_SECONDS = 30.0
 T = TypeVar("T")
 

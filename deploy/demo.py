@@ -1,0 +1,289 @@
+"""The demo, run by `deploy/demo` in its own environment.
+
+House rules: everything lives in one temporary folder and dies with this process; what is shown is what the real
+commands print; the outcome is asked of the command line, as an operator would.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import os
+import re
+import secrets
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from servers import (
+    INSIDE,
+    REPORT,
+    Authority,
+    PortTakenError,
+    Process,
+    Prosody,
+    Reply,
+    bring_loopback_up,
+    fetch,
+    free_network,
+    iq,
+    namespace_command,
+    open_json,
+    report_payload,
+    until,
+)
+
+OURS, PEER, STRANGER = "a.test", "b.test", "stranger.test"
+STARTED = time.monotonic()
+
+
+class DemoError(Exception):
+    """Why the demo cannot go on, and what to type."""
+
+
+class Demo:
+    """The servers of the demo and what an operator types."""
+
+    def __init__(self, folder: Path, network: str, commands: Path) -> None:
+        self.folder = folder
+        self.address = f"{network}.9"
+        self.config_path = folder / "config.toml"
+        self.command = Path(sys.executable).parent / "incident-bridge"
+        hosts = {OURS: f"{network}.1", PEER: f"{network}.2", STRANGER: f"{network}.2"}
+        authority = Authority(folder / "certificates")
+        certificate, key = authority.issue(STRANGER)
+        secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+        self.a = Prosody(
+            OURS,
+            hosts[OURS],
+            commands=commands,
+            folder=folder / OURS,
+            authority=authority,
+            hosts=hosts,
+            modules=["incident_bridge"],
+            extra_host=f'incident_bridge_url = "http://{self.address}:15267"\nincident_bridge_secret = "{secret}"',
+        )
+        self.b = Prosody(
+            PEER,
+            hosts[PEER],
+            commands=commands,
+            folder=folder / PEER,
+            authority=authority,
+            hosts=hosts,
+            modules=["incident_peer"],
+            extra_host=f'VirtualHost "{STRANGER}"\nssl = {{ certificate = "{certificate}"; key = "{key}" }}',
+        )
+        self.config_path.write_text(
+            f'[server]\ningest_listen = "{self.address}:15267"\nlisten = "{self.address}:15268"\n'
+            f'metrics_listen = "{self.address}:15269"\n\n[store]\ndata_dir = "{folder / "store"}"\n\n'
+            f'[hosts."{OURS}"]\napi_url = "{self.a.url}"\nsecret = "{secret}"\n'
+        )
+        self.config_path.chmod(0o600)
+        self.bridge = Process(self.argv("up"), log=folder / "bridge.log")
+
+    def argv(self, *words: str) -> list[str]:
+        """Return the command line of `incident-bridge WORDS`."""
+        return [str(self.command), "--config", str(self.config_path), *words]
+
+    def ask(self, *words: str) -> str:
+        """Run `incident-bridge WORDS` and return what it printed."""
+        return self._run(words).stdout
+
+    def show(self, *words: str) -> None:
+        """Run `incident-bridge WORDS` before the reader's eyes: its data, then its messages."""
+        print(f"\n   $ incident-bridge {shlex.join(words)}")
+        done = self._run(words)
+        for line in (done.stdout + done.stderr).strip("\n").splitlines():
+            print(f"   {line}")
+        print(flush=True)
+
+    def _run(self, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(self.argv(*words), capture_output=True, text=True, check=False, timeout=60)
+        if done.returncode:
+            raise DemoError(f"incident-bridge {' '.join(words)} ended with {done.returncode}: {done.stderr}")
+        return done
+
+    def start(self) -> None:
+        """Start the bridge, then both servers."""
+        self.bridge.start()
+        until(self._is_ready, 30, "the bridge is ready")
+        tell(f"the bridge is up: store, workers and service, one command (process {self.bridge.pid})")
+        self.a.start()
+        tell(f"Prosody for {OURS}, your server, is up on {self.a.address}, with mod_incident_bridge")
+        self.b.start()
+        tell(f"Prosody for {PEER}, a peer, is up on {self.b.address}; it also hosts {STRANGER}")
+
+    def _is_ready(self) -> bool:
+        if not self.bridge.is_running:
+            raise DemoError(f"the bridge ended with {self.bridge.returncode}:\n{self.bridge.log()[-3000:]}")
+        url = f"http://{self.address}:15267/ready"
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+        return False
+
+    def stop(self) -> None:
+        """End everything, the peer first."""
+        for ending in (self.b, self.a, self.bridge):
+            ending.stop()
+
+    def report_from(self, sender: str) -> Reply:
+        """Have a server send XEP-0268's report, as printed there, and tell what came back."""
+        tell(f"{sender} sends XEP-0268's own report to {OURS}, over s2s …")
+        text = iq(report_payload(), to=OURS, sender=sender, id=f"demo-{secrets.token_hex(3)}")
+        reply = asyncio.run(self.b.send_iq(text, seconds=30))
+        if reply.type == "result":
+            tell(
+                f"{sender} got its result after {reply.seconds * 1000:.0f} ms: stored on disk, processed, answered"
+            )
+        else:
+            tell(f"{sender} got an error: {reply.error_type}/{reply.condition} {reply.text or ''}")
+        return reply
+
+    def tell_stream(self) -> None:
+        """Tell how the stream was secured, in Prosody's own words."""
+        log = self.a.log()
+        tls = re.findall(r"Stream encrypted \((.*)\)", log)
+        if tls and f"SASL EXTERNAL identity from {PEER}" in log:
+            tell(f"that stream: {tls[-1]}; {PEER} proved itself by its certificate")
+
+    def stored(self) -> dict[str, dict[str, Any]]:
+        """Return the incidents the command line tells of, by who reported them."""
+        listed = open_json(self.ask("incidents", "list", "--json"))["incidents"]
+        return {incident["reporter"]: incident for incident in listed}
+
+
+def tell(line: str) -> None:
+    """Print one step of the story with its time."""
+    print(f"{time.monotonic() - STARTED:6.1f} s  {line}", flush=True)
+
+
+def story(demo: Demo) -> bool:
+    """Tell it; True if the peer got its result and the incident is stored."""
+    demo.start()
+    tell(f"you decide to trust {PEER}:")
+    demo.show("peers", "trust", PEER)
+    reply = demo.report_from(PEER)
+    demo.tell_stream()
+    tell("somebody you have never heard of sends the same; accepted, but quarantined:")
+    demo.report_from(STRANGER)
+    tell("what the operator sees:")
+    demo.show("incidents", "list")
+    stored = demo.stored()
+    mine = stored.get(PEER)
+    if mine:
+        demo.show("incidents", "show", mine["id"])
+    is_good = reply.type == "result" and mine is not None and not mine["quarantined"]
+    is_good = is_good and stored.get(STRANGER, {}).get("quarantined") is True
+    verdict = "as it should be" if is_good else "NOT as it should be"
+    tell(f"outcome: the peer got its {reply.type}; incidents stored: {len(stored)}; {verdict}")
+    return is_good
+
+
+def what_next(demo: Demo) -> None:
+    """Say what to type in another terminal."""
+    first = next(iter(demo.stored().values()), {"id": "ID"})
+    (demo.folder / "report-iq.xml").write_text(iq(report_payload(), to=OURS, sender=PEER, id="by-hand"))
+    lines = [
+        f"alias incident-bridge='{shlex.join(demo.argv())}'",
+        "incident-bridge incidents list",
+        f"incident-bridge incidents show {first['id']}",
+        f"incident-bridge peers block {STRANGER}",
+        f"incident-bridge validate {REPORT}",
+    ]
+    if INSIDE not in os.environ:
+        lines += [
+            "incident-bridge check",
+            f"curl -H 'Host: {PEER}' --data @{demo.folder}/report-iq.xml {demo.b.url}/peer/send   # sends it again",
+        ]
+    lines.append(f"tail -f {demo.folder}/bridge.log {demo.a.folder}/prosody.log")
+    print("\nWhat to type next, in another terminal:\n")
+    print("\n".join(f"   {line}" for line in lines))
+    print("\nEverything runs until you press Ctrl-C, and leaves nothing behind.", flush=True)
+
+
+def stay(demo: Demo) -> None:
+    """Wait until somebody ends us or a server ends by itself."""
+    while all(process.is_running for process in (demo.bridge, demo.a.process, demo.b.process)):
+        time.sleep(0.5)
+    raise DemoError(f"a server ended by itself:\n{demo.bridge.log()[-2000:]}")
+
+
+def own_network() -> str:
+    """Return a loopback network of ours; where port 5269 is taken, start again in a network namespace."""
+    if INSIDE in os.environ:
+        bring_loopback_up()
+    try:
+        return free_network(os.getpid())
+    except PortTakenError as error:
+        if INSIDE in os.environ:
+            raise DemoError(str(error)) from error
+    if words := namespace_command():
+        tell("port 5269 is taken, most likely by this machine's own Prosody: using a network namespace")
+        os.execvpe(words[0], [*words, sys.executable, *sys.argv], {**os.environ, INSIDE: "1"})
+    raise DemoError(
+        "port 5269 is taken, most likely by this machine's own Prosody, and a network namespace of our own is not "
+        "allowed here (unshare -rn). Either run the demo as root, or allow it for a while: on Ubuntu "
+        "`sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0`, on Debian "
+        "`sudo sysctl kernel.unprivileged_userns_clone=1`."
+    )
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Give a folder that is gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="incident-demo-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def end(number: int, _frame: FrameType | None) -> None:
+    """Turn a signal into an orderly end."""
+    raise SystemExit(128 + number)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line; 0 as promised, 1 not, 2 wrong usage."""
+    parser = argparse.ArgumentParser(prog="deploy/demo", description="Show the main job with real servers.")
+    parser.add_argument(
+        "--once", action="store_true", help="end after the story; 0 only if all went as promised"
+    )
+    options = parser.parse_args(argv)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+    try:
+        commands = fetch("prosody")
+        network = own_network()
+        with temporary_folder() as folder:
+            demo = Demo(folder, network, commands)
+            try:
+                is_good = story(demo)
+                if options.once:
+                    return 0 if is_good else 1
+                what_next(demo)
+                stay(demo)
+            finally:
+                demo.stop()
+    except KeyboardInterrupt:
+        print("\nended; nothing is left behind")
+        return 0
+    except (DemoError, RuntimeError, TimeoutError) as error:
+        print(f"deploy/demo: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
