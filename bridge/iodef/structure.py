@@ -30,19 +30,20 @@ def arrange(element: Element, spec: Class, path: str, context: Context) -> None:
     """Make the children of one element as many as allowed, and bring them into order."""
     if not len(element):
         return
-    if spec.name == "Flow":
-        for number, system in enumerate(element.findall(_SYSTEM), start=1):
-            split_nodes(system, f"{path}/System[{number}]", context)
-    if spec.name == "RelatedActivity":
-        _one_kind(element, path, context)
+    match spec.name:
+        case "Flow":
+            for number, system in enumerate(element.findall(_SYSTEM), start=1):
+                split_nodes(system, f"{path}/System[{number}]", context)
+        case "RelatedActivity":
+            _one_kind(element, path, context)
+        case "Incident" | "EventData":
+            _unique_contacts(element, path, context)
+        case "System" | "Assessment" | "Reference" | "Method" | "RecordData":
+            _fill(element, spec, path, context)
+        case _:
+            pass
     if not _is_arranged(element, spec):
         _limit(element, spec, path, context)
-    if spec.name in ("Incident", "EventData"):
-        _unique_contacts(element, path, context)
-    filler = _FILLERS.get(spec.name)
-    if filler is not None:
-        _fill(element, spec, filler, path, context)
-    if not _is_arranged(element, spec):
         _sort(element, spec, path, context)
 
 
@@ -175,10 +176,9 @@ def _unique_contacts(element: Element, path: str, context: Context) -> None:
         seen.add(key)
 
 
-def _fill(
-    element: Element, spec: Class, filler: tuple[str, dict[str, str]], path: str, context: Context
-) -> None:
-    name, attributes = filler
+def _fill(element: Element, spec: Class, path: str, context: Context) -> None:
+    """Add an empty element where RFC 5070 demands one; an absent one and an empty one say the same."""
+    name, attributes = _FILLERS[spec.name]
     position = spec.positions[tag(name)]
     if all(spec.positions[tag_of(child)] != position for child in element):
         etree.SubElement(element, tag(name), attributes)

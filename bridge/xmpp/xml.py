@@ -153,13 +153,14 @@ def _parse(data: bytes) -> Element:
 
 
 def _check_shape(root: Element, data: bytes, limits: Limits) -> None:
-    if _COUNT(root) > limits.max_elements:
+    tags = data.count(b"<")  # cheap upper bounds first: most documents are small
+    if tags > limits.max_elements and _COUNT(root) > limits.max_elements:
         rule = f"more than {limits.max_elements} elements"
     elif data.count(b"xmlns") > limits.max_elements:
         rule = f"more than {limits.max_elements} namespace declarations"
-    elif _WIDEST(root, limit=limits.max_attributes):
+    elif data.count(b"=") > limits.max_attributes and _WIDEST(root, limit=limits.max_attributes):
         rule = f"an element has more than {limits.max_attributes} attributes"
-    elif _is_deeper(root, limits.max_depth):
+    elif tags > limits.max_depth and _is_deeper(root, limits.max_depth):
         rule = f"elements are nested more than {limits.max_depth} deep"
     else:
         return
