@@ -35,6 +35,7 @@ local function new(deps, limits, problem)
 		answered = cache.new(max_remembered); -- (from, id) of what this module answered instead of the bridge
 		refused = cache.new(max_refused_peers); -- domain -> until when
 		trouble = nil; -- what was last logged about the bridge
+		arrivals = 0; -- items so far; the newest item's number
 		stopped = false;
 	}, relay_mt);
 end
@@ -184,7 +185,7 @@ end
 local function settle(relay, items, results)
 	for i, item in ipairs(items) do
 		local stanza_error = results[i].stanza_error;
-		if stanza_error ~= nil then
+		if stanza_error ~= nil and stanza_error ~= json.null then
 			refuse(relay, item, read_stanza_error(relay, stanza_error));
 		elseif not item.is_answered then
 			close(relay, item);
@@ -207,7 +208,7 @@ local function read_answer(items, answer)
 	local results = type(decoded) == "table" and decoded.results;
 	if type(results) ~= "table" or #results ~= #items then return nil; end
 	for i = 1, #items do
-		if type(results[i]) ~= "table" then return nil; end
+		if type(results[i]) ~= "table" or results[i] == json.null then return nil; end
 	end
 	return decoded;
 end
@@ -277,10 +278,11 @@ local function is_refused(relay, peer)
 end
 
 local function new_item(relay, stanza, kind, stream, peer)
+	relay.arrivals = relay.arrivals + 1;
 	local attr, stanza_text = stanza.attr, tostring(stanza);
 	local text = json.encode({ stanza = stanza_text, stream = stream });
 	return {
-		kind = kind, peer = peer, from = attr.from, to = attr.to, id = attr.id, type = attr.type;
+		number = relay.arrivals, kind = kind, peer = peer, from = attr.from, to = attr.to, id = attr.id, type = attr.type;
 		key = key_of(attr.from, attr.id), json = text, bytes = #text + 1, stanza_bytes = #stanza_text;
 		deadline = relay.deps.now() + relay.limits.timeout;
 	};
@@ -360,8 +362,8 @@ function relay_methods:save()
 	return saved;
 end
 
-local function by_deadline(a, b)
-	return a.deadline < b.deadline;
+local function by_arrival(a, b)
+	return a.number < b.number;
 end
 
 local function adopt(relay, items)
@@ -371,8 +373,11 @@ local function adopt(relay, items)
 			if open then open[#open + 1] = item; else relay.open[item.key] = { item }; end
 		end
 	end
-	table.sort(items, by_deadline);
-	for _, item in ipairs(items) do remember_age(relay, item); end
+	table.sort(items, by_arrival);
+	for _, item in ipairs(items) do
+		remember_age(relay, item);
+		relay.arrivals = math.max(relay.arrivals, item.number);
+	end
 end
 
 -- Goes on where another instance stopped. What was under way is sent again under the same webhook-id, so that the

@@ -10,6 +10,8 @@ local function parse_cidrs(cidrs)
 	for _, cidr in ipairs(cidrs) do
 		local ok, address, bits = pcall(ip.parse_cidr, cidr);
 		if not ok or not address then return nil, cidr; end
+		local has_good_bits = bits and bits >= 0 and bits <= #address.packed * 8;
+		if cidr:find("/", 1, true) and not has_good_bits then return nil, cidr; end
 		networks[#networks + 1] = { address = address, bits = bits };
 	end
 	return networks;
