@@ -15,7 +15,7 @@ from bridge.policy.record import Bucket
 from bridge.store import codec, keys, rq
 from bridge.store.connect import Script, Store, run
 
-LEASE_SECONDS: Final = 10
+LEASE_SECONDS: float = 10
 RESERVE_SECONDS: Final = 1  # how long a drain counts as alive while its job is being enqueued
 _ONCE_SECONDS: Final = 600
 _EVENTS_KEPT: Final = 100_000
@@ -126,7 +126,7 @@ def _arguments(
         "events_kept": _EVENTS_KEPT,
         "commands": len(commands),
         "marks": [_mark(each) for each in change.marks],
-        "lease_ms": LEASE_SECONDS * 1000,
+        "lease_ms": round(LEASE_SECONDS * 1000),
         "reserve_ms": RESERVE_SECONDS * 1000,
         "spares": {
             str(queue): [rq.list_key(store, queue), rq.new_drain()]

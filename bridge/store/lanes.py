@@ -13,9 +13,9 @@ from bridge.store import rq
 from bridge.store.commit import LEASE_SECONDS, RESERVE_SECONDS, Lease
 from bridge.store.connect import Script, Store, reaching, run
 
-DRAIN_SECONDS: Final = 10  # a drain that has not shown itself for so long does not count
-RENEW_SECONDS: Final = 3
-LINGER_SECONDS: Final = 2
+DRAIN_SECONDS: float = 10  # a drain that has not shown itself for so long does not count
+RENEW_SECONDS: float = 3
+LINGER_SECONDS: float = 2
 _SWEEP_AT_MOST: Final = 200
 
 
@@ -55,6 +55,10 @@ class Taken:
     alone: bool
 
 
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
 async def take(store: Store, queue: Queue, drain: str, *, max_lanes: int = 64, is_idle: bool = True) -> Taken:
     """Lease the lanes that have been waiting longest; shows at the same time that this drain lives.
 
@@ -71,8 +75,8 @@ async def take(store: Store, queue: Queue, drain: str, *, max_lanes: int = 64, i
         Script.TAKE,
         queue,
         drain,
-        LEASE_SECONDS * 1000,
-        DRAIN_SECONDS * 1000,
+        _ms(LEASE_SECONDS),
+        _ms(DRAIN_SECONDS),
         max_lanes,
         rules.items_per_take,
         rules.items_per_lane,
@@ -96,7 +100,7 @@ async def take(store: Store, queue: Queue, drain: str, *, max_lanes: int = 64, i
 async def renew(store: Store, queue: Queue, drain: str, leases: Sequence[Lease]) -> frozenset[str]:
     """Prolong the drain's life and these leases; returns the tokens of those that were lost."""
     pairs = [word for lease in leases for word in (lease.lane, lease.token)]
-    lost = await run(store, Script.RENEW, queue, drain, LEASE_SECONDS * 1000, DRAIN_SECONDS * 1000, *pairs)
+    lost = await run(store, Script.RENEW, queue, drain, _ms(LEASE_SECONDS), _ms(DRAIN_SECONDS), *pairs)
     return frozenset(token.decode() for token in lost)
 
 
@@ -115,8 +119,8 @@ async def release_failed(store: Store, lease: Lease, *, delay_seconds: float = 0
 
 
 async def _release(store: Store, lease: Lease, *, delay_seconds: float, forget: str) -> bool:
-    delay_ms = round(delay_seconds * 1000)
-    return bool(await run(store, Script.RELEASE, lease.queue, lease.lane, lease.token, delay_ms, forget))
+    words = (lease.queue, lease.lane, lease.token, _ms(delay_seconds), forget)
+    return bool(await run(store, Script.RELEASE, *words))
 
 
 async def finish(store: Store, queue: Queue, drain: str) -> bool:
@@ -137,10 +141,10 @@ async def _finish(store: Store, queue: Queue, drain: str, *, successor: str) -> 
     return answer
 
 
-async def wait_bell(store: Store, queue: Queue, *, seconds: float = LINGER_SECONDS) -> bool:
-    """Wait until something may be taken; False: nothing rang. Never cancel this, ring instead."""
+async def wait_bell(store: Store, queue: Queue) -> bool:
+    """Wait `LINGER_SECONDS` for something to take; False: nothing rang. Never cancel this, ring instead."""
     async with reaching(store):
-        return await store.redis.bzpopmin(f"ib:bell:{queue}", timeout=seconds) is not None
+        return await store.redis.bzpopmin(f"ib:bell:{queue}", timeout=LINGER_SECONDS) is not None
 
 
 async def ring_bell(store: Store, queue: Queue) -> None:

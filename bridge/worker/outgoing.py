@@ -22,7 +22,7 @@ _log = log.get(__name__)
 DEATHS_ALONE: Final = 5  # then the items are set aside
 SHIFT_SECONDS: Final = 20  # with nothing in hand
 LONGEST_SHIFT_SECONDS: Final = 600
-GOODBYE_SECONDS: Final = 5  # how long calls in flight may go on once the drain ends
+GOODBYE_SECONDS: float = 5  # how long calls in flight may go on once the drain ends
 LANES_AT_MOST: Final = 256
 _RETRY_SECONDS: Final = 1
 
@@ -99,7 +99,7 @@ async def drain_outgoing(store: Store, drain: str, stop: asyncio.Event, stories:
         async with Bell(store, Queue.OUTGOING) as bell:
             is_finished = await _admit(hand, stories, bell, stopping, renewing)
         if not is_finished:
-            await _say_goodbye(hand)
+            await _say_goodbye(hand, seconds=GOODBYE_SECONDS)
             await lanes.hand_over(store, Queue.OUTGOING, drain)
     finally:
         await _say_goodbye(hand, seconds=0)
@@ -210,7 +210,7 @@ async def _renew(hand: _Hand) -> None:
             hand.held[token].give_up.set()
 
 
-async def _say_goodbye(hand: _Hand, *, seconds: float = GOODBYE_SECONDS) -> None:
+async def _say_goodbye(hand: _Hand, *, seconds: float) -> None:
     """Let calls in flight end, then have the rest given up; their items are tried again under the same ids."""
     tasks = [each.task for each in hand.held.values()]
     if tasks and seconds:
