@@ -170,8 +170,11 @@ function module.restore(saved)
 end
 
 function module.unload()
-	if not relay.stopped then relay:stop(); end
+	relay:stop();
 end
+
+-- Before mod_s2s closes the streams.
+module:hook_global("server-stopping", function () relay:stop(); end);
 
 if problem then
 	module:log_status("error", "%s", problem);

@@ -310,6 +310,7 @@ function relay_methods:receive(stanza, kind, stream, peer)
 		report_trouble(self, self.problem);
 		return self:refuse_stanza(stanza, kind, self.refusals.unreachable);
 	end
+	if self.stopped then return self:refuse_stanza(stanza, kind, self.refusals.unreachable); end
 	if kind_types[kind] and is_refused(self, peer) then
 		return self:refuse_stanza(stanza, kind, self.refusals.refused);
 	end
@@ -402,8 +403,9 @@ function relay_methods:restore(saved)
 	watch(self);
 end
 
--- Answers everything that waits, because the module goes away.
+-- Answers everything that waits, because the module or the server goes away.
 function relay_methods:stop()
+	if self.stopped then return; end
 	local ages, flight = self.by_age, self.flight;
 	self.stopped = true;
 	if flight and flight.cancel then flight.cancel(); end

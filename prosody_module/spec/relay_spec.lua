@@ -423,12 +423,15 @@ describe("a reload of the module", function ()
 		assert.equal("r1", world:ids());
 	end);
 
-	it("that is an unload answers everybody", function ()
+	it("that is an unload answers everybody, also those who come later", function ()
 		local world = support.new_world();
 		world:report("r1");
 		world:report("r2");
 		world.relay:stop();
+		world.relay:stop();
 		world:answer();
+		world:report("r3");
+		assert.equal(wait, world:answers_to("r3"));
 		assert.equal(wait, world:answers_to("r1"));
 		assert.equal(wait, world:answers_to("r2"));
 	end);
