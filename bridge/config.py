@@ -38,6 +38,7 @@ from pydantic_settings import (
 
 from bridge.config_file import ENVIRONMENT_PREFIX, Source, problems_of, read_toml, unknown_variables
 from bridge.errors import ConfigError, MalformedError
+from bridge.policy.disclosure import Inquiries
 from bridge.policy.trust import Authentication
 from bridge.webhooks.signature import decode_secret
 from bridge.xmpp.jid import Jid, prep_domain
@@ -180,6 +181,9 @@ class PolicySettings(_Section):
     unencrypted: Literal["refuse", "accept"] = "refuse"
     require_authentication: Authentication = Authentication.CERTIFICATE
     allow_users: Annotated[Users, NoDecode, BeforeValidator(_listed)] = frozenset()
+    inquiries: Inquiries = Inquiries.PARTIES
+    answer_seconds: PositiveInt = 300
+    give_up_seconds: PositiveInt = 86_400
     quarantine_max: PositiveInt = 10_000
     quarantine_max_bytes: PositiveInt = 268_435_456
     quarantine_max_per_peer: PositiveInt = 100

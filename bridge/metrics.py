@@ -27,7 +27,9 @@ COUNTERS = {
     "refused": Description("Interactions refused, by the condition the peer was told.", ("condition",)),
     "incidents": Description("Editions of incidents written.", ("status", "trust")),
     "stanzas": Description("Stanzas handed to Prosody: sent, dropped or error.", ("outcome",)),
-    "set_aside": Description("Interactions set aside because their workers died.", ("kind",)),
+    "inquiries": Description("Inquiries decided: answered or not-found.", ("outcome",)),
+    "sendings": Description("What came of interactions of ours.", ("kind", "outcome")),
+    "set_aside": Description("Items set aside because their workers died.", ("queue",)),
 }
 GAUGES = {
     "lanes": Description("Lanes that hold work.", ("queue",)),

@@ -61,6 +61,12 @@ class ProsodyClient:
         # Lua knows no difference between an empty object and an empty array.
         return [dict(one) if isinstance(one, dict) else {} for one in results]
 
+    async def notify(self, host: str, text: str, *, webhook_id: str) -> list[str]:
+        """Send a message to the host's admins; returns the JIDs it was sent to."""
+        answer = await self._command(host, "operator.notify", {"text": text}, webhook_id)
+        sent = answer.get("sent")
+        return [str(one) for one in sent] if isinstance(sent, list) else []
+
     async def describe(self, host: str) -> dict[str, Any]:
         """Ask for versions, admins and capabilities of the host's Prosody."""
         return await self._command(host, "host.describe", {}, f"d-{secrets.token_hex(16)}")

@@ -1,55 +1,116 @@
-"""Stored interactions become incidents, events and answers."""
+"""What waits in peers' lanes is decided: incidents, events, answers, and sendings of ours."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from bridge import log
 from bridge.policy.change import Change
-from bridge.policy.decide import State, decide, incident_puts
-from bridge.policy.record import Incident, Interaction
+from bridge.policy.decide import Rules, State, decide, puts
+from bridge.policy.record import Incident, Interaction, Notices, Peer
 from bridge.store import keys, load
 from bridge.store.commit import Lease, commit
 from bridge.store.connect import Store
+from bridge.store.keys import RecordName
 
 _log = log.get(__name__)
 
+_MOST_ACCOUNTS = 20
+Item = dict[str, Any]
 
-async def process(store: Store, leases: Sequence[Lease], *, now: datetime) -> None:
+
+async def process(store: Store, leases: Sequence[Lease], *, rules: Rules, now: datetime) -> None:
     """Decide about every item of the leases, in order, and commit once; safe to run twice.
 
     Raises:
         ConflictError: nothing was written; somebody else holds a lane, or changed a record meanwhile.
     """
-    items = [json.loads(item) for lease in leases for item in lease.items]
-    interactions, before = await _load(store, [(item["id"], item["incident"]) for item in items])
-    state, change = before, Change()
-    for interaction in interactions:
-        state, more = decide(state, interaction, now=now)
-        change += more
-    await commit(store, Change(puts=incident_puts(before, state)) + change, leases=leases)
-    for interaction in interactions:
-        fields: dict[str, Any] = {
-            "interaction": interaction.id,
-            "incident": interaction.incident_id,
-            "peer": interaction.peer,
-        }
-        _log.info("decided", **fields)
+    change = Change()
+    for host in dict.fromkeys(lease.lane.partition("|")[0] for lease in leases):
+        own = [lease for lease in leases if lease.lane.partition("|")[0] == host]
+        items = [json.loads(item) for lease in own for item in lease.items]
+        peers = {lease.lane.partition("|")[2] for lease in own}
+        before = state = await _load(store, host, peers, items, rules)
+        for item in items:
+            state, more = decide(state, item, now=now)
+            change += more
+        change += Change(puts=puts(before, state))
+    await commit(store, change, leases=leases)
+    for lease in leases:
+        for raw in lease.items:
+            _log.info("decided", lane=lease.lane, item=json.loads(raw)["id"])
 
 
-async def _load(store: Store, ids: Sequence[tuple[str, str]]) -> tuple[list[Interaction], State]:
-    """Load the interactions, in order, and the incidents they are about, in one round trip."""
-    fetched = await load.fetch(
+async def _load(store: Store, host: str, peers: set[str], items: Sequence[Item], rules: Rules) -> State:
+    """Load everything that deciding these items may look at; as many round trips whatever is found."""
+    named = [value for item in items for key in ("id", "answer", "overdue") if (value := item.get(key))]
+    wanted = [keys.interaction(name) for name in named]
+    wanted += [keys.incident(item["incident"]) for item in items if "incident" in item]
+    records = await _records(store, [*wanted, keys.notices(host), *(keys.peer(host, one) for one in peers)])
+    interactions = {one.id: one for one in records if isinstance(one, Interaction)}
+    asked = [one.answers for one in interactions.values() if one.answers]
+    incident_ids = {item["incident"] for item in items if "incident" in item}
+    texts = {item["inquiry"]["text"] for item in items if "inquiry" in item}
+    texts |= {one.document.identity.text for one in interactions.values()}
+    accounts, forward_to = await _indexes(store, host, texts)
+    incident_ids |= {key for found in accounts.values() for key in found}
+    more = [keys.incident(key) for key in incident_ids]
+    more += [keys.interaction(key) for key in asked] + [keys.peer(host, domain) for domain in forward_to]
+    records += await _records(store, more)
+    incidents: dict[str, Incident | None] = dict.fromkeys(incident_ids)
+    incidents.update({one.id: one for one in records if isinstance(one, Incident)})
+    interactions.update({one.id: one for one in records if isinstance(one, Interaction)})
+    return await _with_told(
         store,
-        names=[
-            *(keys.interaction(interaction_id) for interaction_id, _ in ids),
-            *(keys.incident(incident_id) for _, incident_id in ids),
-        ],
+        State(
+            host=host,
+            rules=rules,
+            incidents=incidents,
+            interactions=interactions,
+            peers=_peers(host, {*peers, *forward_to}, records),
+            notices=next((one for one in records if isinstance(one, Notices)), Notices(host=host)),
+            accounts=accounts,
+            forward_to=forward_to,
+        ),
+        items,
     )
-    interactions = [fetched.records[keys.interaction(interaction_id)] for interaction_id, _ in ids]
-    incidents: dict[str, Incident | None] = {}
-    for _, incident_id in ids:
-        record = fetched.records[keys.incident(incident_id)]
-        incidents[incident_id] = record if isinstance(record, Incident) else None
-    return [one for one in interactions if isinstance(one, Interaction)], State(incidents=incidents)
+
+
+def _peers(host: str, domains: set[str], records: Iterable[object]) -> dict[str, Peer]:
+    found = {domain: Peer(host=host, domain=domain) for domain in domains}
+    return found | {one.domain: one for one in records if isinstance(one, Peer)}
+
+
+async def _records(store: Store, names: Sequence[RecordName], *, originals: bool = False) -> list[object]:
+    fetched = await load.fetch(store, names=names, originals=originals)
+    return [one for one in fetched.records.values() if one is not None]
+
+
+async def _indexes(
+    store: Store, host: str, texts: set[str]
+) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    """Find everybody's accounts of these IncidentIDs, and the peers that reports are forwarded to."""
+    wanted = [keys.forwarded_to(host), *(keys.texts(host, text) for text in texts)]
+    found = await load.newest(store, wanted, limit=_MOST_ACCOUNTS)
+    return {text: found[keys.texts(host, text)] for text in texts}, found[keys.forwarded_to(host)]
+
+
+async def _with_told(store: Store, state: State, items: Sequence[Item]) -> State:
+    """Load the documents that may be sent on, and the peers that they may be sent to."""
+    incidents = [one for one in state.incidents.values() if one is not None]
+    told = {domain for one in incidents for domain in one.told}
+    is_asked = any("inquiry" in item for item in items)
+    documents = {one.editions[-1].interaction_id for one in incidents} if is_asked else set()
+    if told or state.forward_to:
+        documents |= {item["id"] for item in items if "incident" in item}
+    names = [keys.peer(state.host, domain) for domain in told - state.peers.keys()]
+    if not names and not documents and not is_asked:
+        return state
+    originals = [keys.interaction(key) for key in documents]
+    records = await _records(store, [*names, *originals], originals=True)
+    interactions = dict(state.interactions)
+    interactions.update({one.id: one for one in records if isinstance(one, Interaction)})
+    peers = {**_peers(state.host, told, records), **state.peers}
+    return replace(state, interactions=interactions, peers=peers)

@@ -13,15 +13,17 @@ from typing import Any
 from bridge import log
 from bridge.errors import Condition, ErrorType, RefusedError, StanzaError, UnavailableError
 from bridge.policy import admit
-from bridge.policy.admit import Arrival, OverQuotaError, Rules
+from bridge.policy.admit import Arrival, OverQuotaError, Returned, Rules
 from bridge.policy.change import Change
 from bridge.policy.record import STRANGERS, Bucket, Peer, Quarantine
 from bridge.policy.trust import Stream
 from bridge.store import keys, load
 from bridge.store.commit import Once, SeenError, StaleError, commit
 from bridge.store.connect import Store
+from bridge.xep0268.model import Reading
+from bridge.xep0268.read import read
 from bridge.xmpp import xml
-from bridge.xmpp.stanza import IqType, read_iq
+from bridge.xmpp.stanza import Iq, IqType, read_iq
 
 _log = log.get(__name__)
 
@@ -85,17 +87,18 @@ async def receive(
     raise UnavailableError("the store changes faster than this batch can be decided; send it again")
 
 
-def _read(relayed: Relayed, host: str, interaction_id: str) -> Arrival | StanzaError | None:
-    """Read the XML of one item: an arrival, the error it gets at once, or None for what needs no answer."""
+def _read(relayed: Relayed, host: str, interaction_id: str) -> Arrival | Returned | StanzaError:
+    """Read one item: an interaction, an answer to an IQ of ours, or the error that it gets at once."""
     original = relayed.stanza.encode("utf-8", "surrogatepass")
     try:
         iq = read_iq(xml.parse(original))
         if iq.payload is None or iq.type in (IqType.RESULT, IqType.ERROR):
-            return None
+            return Returned(id=interaction_id, iq=iq, stream=relayed.stream)
         return Arrival(
             id=interaction_id,
             iq=iq,
             stream=relayed.stream,
+            reading=_reading(iq),
             digest=xml.digest(iq.payload),
             original=original,
         )
@@ -108,20 +111,26 @@ def _read(relayed: Relayed, host: str, interaction_id: str) -> Arrival | StanzaE
         return _FAULT
 
 
+def _reading(iq: Iq) -> Reading | StanzaError:
+    try:
+        return read(iq)
+    except RefusedError as error:
+        return error.stanza_error
+
+
 async def _load(
-    store: Store, intake: Intake, arrivals: Sequence[Arrival | StanzaError | None], webhook_id: str
+    store: Store, intake: Intake, arrivals: Sequence[Arrival | Returned | StanzaError], webhook_id: str
 ) -> tuple[admit.State, bytes | None]:
     """Load what the batch depends on, in one round trip, and the answer recorded for it, if there is one."""
     host = intake.host
-    found = [one for one in arrivals if isinstance(one, Arrival)]
-    domains = {one.iq.sender.domain for one in found}
-    repeats = {admit.repeat_name(one.iq.sender.domain, one) for one in found}
+    domains = {one.iq.sender.domain for one in arrivals if not isinstance(one, StanzaError)}
+    remembered = {name for one in arrivals if isinstance(one, Arrival) for name in admit.names_of(host, one)}
     names = [keys.peer(host, domain) for domain in domains]
     names += [keys.bucket(host, name) for name in (*domains, STRANGERS)]
     fetched = await load.fetch(
         store,
         names=[*names, keys.quarantine(host)],
-        remembered=[(host, name) for name in repeats],
+        remembered=[(host, name) for name in remembered],
         once=f"{host}:{webhook_id}",
     )
     records = [one for one in fetched.records.values() if one is not None]
@@ -140,20 +149,15 @@ async def _load(
 
 
 def _settle(
-    before: admit.State, arrivals: Sequence[Arrival | StanzaError | None], *, now: datetime
+    before: admit.State, arrivals: Sequence[Arrival | Returned | StanzaError], *, now: datetime
 ) -> tuple[bytes, Change]:
     """Fold admission over the batch; returns the answer's body and everything to write."""
     state, change = before, Change()
     results: list[Mapping[str, Any]] = []
     refuse: dict[str, int] = {}
     for arrival in arrivals:
-        if not isinstance(arrival, Arrival):
-            results.append({} if arrival is None else _error(arrival))
-            change += Change(counts=() if arrival is None else (("refused", arrival.condition),))
-            continue
         try:
-            state = admit.charge(state, arrival, now=now)
-            state, more = admit.admit(state, arrival, now=now)
+            state, more = _take(state, arrival, now=now)
         except RefusedError as error:
             if isinstance(error, OverQuotaError) and error.name != STRANGERS:
                 refuse[error.name] = min(error.seconds, _MAX_REFUSE_SECONDS)
@@ -163,7 +167,6 @@ def _settle(
             _log.exception(
                 "a stanza could not be admitted: report this as a bug",
                 host=before.host,
-                interaction=arrival.id,
             )
             results.append(_error(_FAULT))
         else:
@@ -173,18 +176,28 @@ def _settle(
     return json.dumps(answer).encode(), Change(puts=admit.puts(before, state)) + change
 
 
+def _take(
+    state: admit.State, arrival: Arrival | Returned | StanzaError, *, now: datetime
+) -> tuple[admit.State, Change]:
+    if isinstance(arrival, StanzaError):
+        raise RefusedError(arrival)
+    if isinstance(arrival, Returned):
+        return admit.take_answer(state, arrival, now=now)
+    return admit.admit(admit.charge(state, arrival, now=now), arrival, now=now)
+
+
 def _error(error: StanzaError) -> Mapping[str, Any]:
     return {"stanza_error": {"type": error.type, "condition": error.condition, "text": error.text}}
 
 
 def _tell(
-    host: str, webhook_id: str, arrivals: Sequence[Arrival | StanzaError | None], answer: bytes
+    host: str, webhook_id: str, arrivals: Sequence[Arrival | Returned | StanzaError], answer: bytes
 ) -> None:
     """Log one line for each stanza of the batch."""
     for arrival, result in zip(arrivals, json.loads(answer)["results"], strict=True):
         error = result.get("stanza_error")
         fields: dict[str, Any] = {"host": host, "batch": webhook_id}
-        if isinstance(arrival, Arrival):
+        if not isinstance(arrival, StanzaError):
             fields |= {"interaction": arrival.id, "peer": arrival.iq.sender.domain}
         if error is not None:
             fields |= {"condition": error["condition"], "reason": error["text"]}

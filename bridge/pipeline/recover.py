@@ -2,11 +2,13 @@
 
 import json
 from datetime import datetime
+from typing import Any
 
 from bridge import log
 from bridge.errors import Condition, ErrorType, StanzaError
-from bridge.policy.admit import host_lane
-from bridge.policy.change import Append, Change, Forget, Mark, Queue
+from bridge.policy import lanes
+from bridge.policy.admit import repeat_name
+from bridge.policy.change import Change, Forget, Mark, Queue
 from bridge.policy.record import Interaction, InteractionState
 from bridge.store import keys, load
 from bridge.store.commit import Lease, commit
@@ -29,24 +31,30 @@ async def set_aside(store: Store, lease: Lease, *, now: datetime) -> None:
         ConflictError: somebody else holds the lane now; nothing was written.
     """
     item = json.loads(lease.items[0])
-    name = keys.interaction(item["interaction"] if lease.queue is Queue.OUTGOING else item["id"])
-    record = (await load.fetch(store, names=[name])).records[name] if item.get("interaction", True) else None
-    change = Change(counts=(("set_aside", record.kind if isinstance(record, Interaction) else "answer"),))
-    if isinstance(record, Interaction) and lease.queue is Queue.INCIDENTS:
-        change += _fail(record, now)
+    change = Change(counts=(("set_aside", lease.queue),))
+    if lease.queue is Queue.INCIDENTS:
+        change += await _failed(store, lease.lane.partition("|")[0], item, now=now)
     await commit(store, change, leases=[lease])
-    fields = {"lane": lease.lane, "item": item["id"]}
     _log.error(
-        "set aside after its worker died five times: report this as a bug, with the document", **fields
+        "set aside after its worker died five times: report this as a bug, with the document",
+        lane=lease.lane,
+        item=item["id"],
     )
 
 
-def _fail(interaction: Interaction, now: datetime) -> Change:
-    """Answer the peer, and forget the payload so that its repeat is tried anew."""
-    stanza = write_error(_FAILED, to=interaction.sender, id=interaction.iq_id)
-    item = {"id": interaction.id, "interaction": None, "stanza": stanza}
-    return Change(
-        marks=(Mark(interaction_id=interaction.id, state=InteractionState.FAILED, at=now),),
-        forgets=(Forget(host=interaction.host, name=f"{interaction.peer}:{interaction.digest}"),),
-        appends=(Append(queue=Queue.OUTGOING, lane=host_lane(interaction.host), item=item),),
+async def _failed(store: Store, host: str, item: dict[str, Any], *, now: datetime) -> Change:
+    """Answer the peer that waits; forget the payload, so that its repeat is tried anew."""
+    if "inquiry" in item:
+        return _answer(host, item["sender"], item["iq_id"], item["id"])
+    name = keys.interaction(item["id"])
+    record = (await load.fetch(store, names=[name])).records[name]
+    if not isinstance(record, Interaction):
+        return Change()
+    return _answer(host, record.sender, record.iq_id, record.id) + Change(
+        marks=(Mark(interaction_id=record.id, state=InteractionState.FAILED, at=now),),
+        forgets=(Forget(host=host, name=repeat_name(record.peer, record.digest)),),
     )
+
+
+def _answer(host: str, to: str, iq_id: str, item_id: str) -> Change:
+    return Change(appends=(lanes.reply(host, write_error(_FAILED, to=to, id=iq_id), item_id=item_id),))

@@ -1,20 +1,46 @@
-"""What waits in a host's lane is handed to its Prosody."""
+"""What waits in a host's lane is handed to its Prosody: answers, sendings of ours, notices to its admins."""
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from bridge import log
 from bridge.clients.prosody import ProsodyClient
-from bridge.policy.change import Change, Mark
-from bridge.policy.record import InteractionState
+from bridge.policy import notice, outgoing
+from bridge.policy.change import Change, Mark, Put
+from bridge.policy.record import Interaction, InteractionState, Notices
+from bridge.store import keys, load
+from bridge.store.connect import Store
+from bridge.xmpp import xml
+from bridge.xmpp.stanza import write_request
 
 _log = log.get(__name__)
 
+_MAX_CALL_BYTES = 900_000  # below the 1 MiB that Prosody reads, with room for JSON's escapes
+Item = dict[str, Any]
 
-async def send_stanzas(prosody: ProsodyClient, host: str, items: Sequence[bytes], *, now: datetime) -> Change:
-    """Hand a lane's items to the host's Prosody, in order; returns what to commit when that is done.
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What one call did: how many of the items, from the first, and what to commit about them."""
+
+    count: int
+    change: Change
+
+
+async def send_stanzas(
+    store: Store,
+    prosody: ProsodyClient,
+    host: str,
+    items: Sequence[bytes],
+    *,
+    patience: outgoing.Patience,
+    now: datetime,
+) -> Sent:
+    """Hand a lane's items to the host's Prosody, in order, as many as one call takes.
 
     The same items go out under the same `webhook-id`, so a repeat after a crash is recognised by Prosody.
 
@@ -22,23 +48,89 @@ async def send_stanzas(prosody: ProsodyClient, host: str, items: Sequence[bytes]
         UnavailableError: Prosody did not take them; they stay in their lane.
     """
     decoded = [json.loads(item) for item in items]
-    webhook_id = "s-" + hashlib.sha256(b"\n".join(items)).hexdigest()[:40]
-    results = await prosody.send(host, [item["stanza"] for item in decoded], webhook_id=webhook_id)
+    if "notice" in decoded[0]:
+        return Sent(1, await _tell_admins(store, prosody, host, decoded[0], now=now))
+    until = next((n for n, item in enumerate(decoded) if "notice" in item), len(decoded))
+    sendings = await _sendings(store, decoded[:until], now=now)
+    stanzas = _stanzas(decoded[:until], sendings)
+    webhook_id = "s-" + hashlib.sha256(b"\n".join(items[: len(stanzas)])).hexdigest()[:40]
+    wanted = [text for text in stanzas if text is not None]
+    results = iter(await prosody.send(host, wanted, webhook_id=webhook_id) if wanted else ())
     change = Change()
-    for item, result in zip(decoded, results, strict=True):
-        outcome = "error" if "error" in result else "dropped" if "dropped" in result else "sent"
-        change += Change(counts=(("stanzas", outcome),), marks=_marks(item, outcome, now))
-        fields = {"host": host, "interaction": item["interaction"], "item": item["id"]}
+    for item, text in zip(decoded, stanzas, strict=False):
+        if text is not None:
+            change += _settle(host, item, next(results), sendings, patience=patience, now=now)
+    return Sent(len(stanzas), change)
+
+
+async def _sendings(store: Store, items: Sequence[Item], *, now: datetime) -> Mapping[str, Interaction]:
+    """Load the interactions of ours among the items that are still to be sent, with their payloads."""
+    names = [keys.interaction(item["send"]) for item in items if "send" in item]
+    if not names:
+        return {}
+    records = (await load.fetch(store, names=names, originals=True)).records.values()
+    return {one.id: one for one in records if isinstance(one, Interaction) and outgoing.is_due(one, now=now)}
+
+
+def _stanzas(items: Sequence[Item], sendings: Mapping[str, Interaction]) -> list[str | None]:
+    """Write the items' stanzas, as many as fit into one call; None for one that is not wanted any more."""
+    found: list[str | None] = []
+    size_bytes = 0
+    for item in items:
+        text: str | None = item.get("stanza")
+        interaction = sendings.get(item.get("send", ""))
+        if interaction is not None and interaction.original is not None:
+            payload = xml.parse(interaction.original)
+            text = write_request(
+                interaction.kind.iq_type, to=interaction.peer, id=interaction.iq_id, payload=payload
+            )
+        size_bytes += len(json.dumps(text))
+        if found and size_bytes > _MAX_CALL_BYTES:
+            break
+        found.append(text)
+    return found
+
+
+def _settle(
+    host: str,
+    item: Item,
+    result: Mapping[str, Any],
+    sendings: Mapping[str, Interaction],
+    *,
+    patience: outgoing.Patience,
+    now: datetime,
+) -> Change:
+    """Note what Prosody did with one stanza."""
+    outcome = "error" if "error" in result else "dropped" if "dropped" in result else "sent"
+    change = Change(counts=(("stanzas", outcome),))
+    fields = {"host": host, "interaction": item.get("interaction") or item.get("send"), "item": item["id"]}
+    if outcome == "error":
+        _log.error(f"Prosody refused a stanza of ours, it is not sent again: {result['error']}", **fields)
+    else:
+        _log.info("sent" if outcome == "sent" else "dropped: answered by Prosody itself", **fields)
+    if "send" in item:
+        interaction = sendings[item["send"]]
         if outcome == "error":
-            reason = f"Prosody refused a stanza of ours, it is not sent again: {result['error']}"
-            _log.error(reason, **fields)
-        else:
-            _log.info("answered" if outcome == "sent" else "dropped: answered by Prosody itself", **fields)
+            return change + outgoing.not_sendable(interaction, str(result["error"]), now=now)
+        return change + outgoing.handed_over(interaction, now=now, patience=patience)[1]
+    if outcome == "sent" and item.get("interaction") is not None:
+        mark = Mark(interaction_id=item["interaction"], state=InteractionState.ANSWERED, at=now)
+        return change + Change(marks=(mark,))
     return change
 
 
-def _marks(item: dict[str, str | None], outcome: str, now: datetime) -> tuple[Mark, ...]:
-    """Note on the interaction that its answer went out; a repeat's answer has no interaction of its own."""
-    if outcome != "sent" or item["interaction"] is None:
-        return ()
-    return (Mark(interaction_id=item["interaction"], state=InteractionState.ANSWERED, at=now),)
+async def _tell_admins(
+    store: Store, prosody: ProsodyClient, host: str, item: Item, *, now: datetime
+) -> Change:
+    """Send the host's admins the message that waits for them, if one still does."""
+    name = keys.notices(host)
+    notices = (await load.fetch(store, names=[name])).records[name]
+    if not isinstance(notices, Notices):
+        return Change()
+    text = notice.text(notices, item["notice"])
+    if text is None:
+        return Change()
+    webhook_id = "n-" + hashlib.sha256(f"{host} {item['id']}".encode()).hexdigest()[:40]
+    sent = await prosody.notify(host, text, webhook_id=webhook_id)
+    _log.info("admins told", host=host, admins=len(sent), item=item["id"])
+    return Change(puts=(Put(notices, notice.told(notices, item["notice"], now=now)),))

@@ -7,23 +7,25 @@ can be refused without knowing the incident; what is refused leaves nothing behi
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from bridge.errors import Condition, ErrorType, RefusedError, StanzaError
-from bridge.policy.change import Append, Change, Put, Queue, Remember
+from bridge.iodef.model import IncidentId
+from bridge.policy import lanes, outgoing
+from bridge.policy.change import Change, Put, Remember
 from bridge.policy.record import (
     STRANGERS,
     Bucket,
+    Failure,
     Interaction,
     Peer,
     Quarantine,
     Way,
     incident_id,
 )
-from bridge.policy.trust import Authentication, Direction, Stream, Trust, standing
-from bridge.xep0268.model import Kind
-from bridge.xep0268.read import read
-from bridge.xmpp.stanza import Iq, write_result
+from bridge.policy.trust import Authentication, Direction, Rule, Stream, Trust, rule_for, standing
+from bridge.xep0268.model import NAMESPACE, Kind, Reading
+from bridge.xmpp.stanza import Iq, IqType
 
 REPEAT_SECONDS = 24 * 3600
 STRANGERS_WATERMARK = 0.80
@@ -59,10 +61,11 @@ class Rules(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """One incident IQ as Prosody relayed it, its XML read but not yet its IODEF.
+    """One incident IQ as Prosody relayed it.
 
     Attributes:
         id: the id its interaction gets if it is stored.
+        reading: what its payload says, or why it cannot be read; told only to peers that may talk to us.
         digest: of the payload; see `xmpp.xml.digest`.
         original: the stanza's bytes as they came.
     """
@@ -70,8 +73,18 @@ class Arrival:
     id: str
     iq: Iq
     stream: Stream
+    reading: Reading | StanzaError
     digest: str
     original: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Returned:
+    """A result or error that came back for an IQ of ours; `id` makes its lane's item unique."""
+
+    id: str
+    iq: Iq
+    stream: Stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +92,7 @@ class State:
     """What admission knows; a later item of a batch sees what an earlier one did.
 
     Attributes:
-        remembered: payloads stored within `REPEAT_SECONDS`, by `repeat_name`, with their interaction's id.
+        remembered: what is remembered under the names that `names_of` made.
         fill: share of the store's memory in use, 0 to 1.
     """
 
@@ -92,9 +105,28 @@ class State:
     fill: float
 
 
-def repeat_name(peer: str, arrival: Arrival) -> str:
+def repeat_name(peer: str, digest: str) -> str:
     """Name under which a payload is remembered: the same payload of the same peer has the same name."""
-    return f"{peer}:{arrival.digest}"
+    return f"{peer}:{digest}"
+
+
+def question_name(kind: Kind, host: str, peer: str, identity: IncidentId) -> str:
+    """Name under which a question of ours to a peer (an inquiry, a request) is remembered until it is answered."""
+    return f"{kind}:{incident_id(host, peer, replace(identity, instance=None))}"
+
+
+def names_of(host: str, arrival: Arrival) -> tuple[str, ...]:
+    """Everything that must be looked up in what is remembered before the arrival can be admitted."""
+    peer = arrival.iq.sender.domain
+    names = [repeat_name(peer, arrival.digest)]
+    if isinstance(arrival.reading, Reading):
+        question = _QUESTIONS.get(arrival.reading.kind)
+        if question is not None:
+            names.append(question_name(question, host, peer, arrival.reading.incident.identity))
+    return tuple(names)
+
+
+_QUESTIONS = {Kind.REPORT: Kind.INQUIRY, Kind.RESPONSE: Kind.REQUEST}
 
 
 def admit(state: State, arrival: Arrival, *, now: datetime) -> tuple[State, Change]:
@@ -109,27 +141,43 @@ def admit(state: State, arrival: Arrival, *, now: datetime) -> tuple[State, Chan
     sender = _sender(state, arrival)
     peer = state.peers[sender]
     trust = standing(peer.trust, arrival.stream, required=state.rules.require_authentication)
-    _refuse_by_stream(state, arrival, trust)
-    reading = read(arrival.iq)
-    if reading.kind is not Kind.REPORT:
-        raise RefusedError(
-            StanzaError(
-                ErrorType.CANCEL,
-                Condition.FEATURE_NOT_IMPLEMENTED,
-                f"this server accepts reports; it does not handle a {reading.kind} yet",
-            )
-        )
-    name = repeat_name(sender, arrival)
+    _refuse_by_stream(state, arrival)
+    if isinstance(arrival.reading, StanzaError):
+        raise RefusedError(arrival.reading)
+    reading = arrival.reading
+    rule = rule_for(trust, peer.rules.get(reading.kind), strangers=Rule(state.rules.strangers))
+    if rule is Rule.REFUSE:
+        text = f"this server does not accept a {reading.kind} from yours; ask its operators"
+        raise RefusedError(StanzaError(ErrorType.AUTH, Condition.FORBIDDEN, text))
+    if reading.kind is Kind.INQUIRY:
+        return state, _inquiry(state, arrival, reading, trust)
+    name = repeat_name(sender, arrival.digest)
     if name in state.remembered:
         repeated = replace(peer, repeated=peer.repeated + 1)
         change = _answer_repeat(state, arrival, sender)
         return replace(state, peers={**state.peers, sender: repeated}), change
-    quarantined = trust is Trust.STRANGER
-    _refuse_if_full(state, peer, arrival, quarantined=quarantined)
-    interaction = Interaction(
+    interaction = _interaction(state, arrival, reading, trust=trust, rule=rule, now=now)
+    _refuse_if_full(state, peer, arrival, quarantined=interaction.quarantined)
+    return _stored(state, peer, interaction, name, now=now)
+
+
+def _interaction(
+    state: State, arrival: Arrival, reading: Reading, *, trust: Trust, rule: Rule, now: datetime
+) -> Interaction:
+    """Write an arrival down; one that answers a question of ours is not quarantined, whoever sent it."""
+    peer, identity = arrival.iq.sender.domain, reading.incident.identity
+    asked = _QUESTIONS.get(reading.kind)
+    known = state.remembered.get(question_name(asked, state.host, peer, identity), "") if asked else ""
+    question_id, _, asked_about = known.partition(" ")
+    if known:
+        rule = Rule.ACCEPT if rule is Rule.QUARANTINE else rule
+    elif reading.kind is Kind.RESPONSE:
+        rule = Rule.QUARANTINE  # nobody asked for it
+    own = incident_id(state.host, peer, identity)
+    return Interaction(
         id=arrival.id,
         host=state.host,
-        peer=sender,
+        peer=peer,
         kind=reading.kind,
         way=Way.RECEIVED,
         sender=str(arrival.iq.sender),
@@ -137,22 +185,66 @@ def admit(state: State, arrival: Arrival, *, now: datetime) -> tuple[State, Chan
         received_at=now,
         stream=arrival.stream,
         trust=trust,
-        quarantined=quarantined,
+        quarantined=rule is Rule.QUARANTINE,
         digest=arrival.digest,
         status=reading.status,
         document=reading.incident,
         repairs=reading.repairs,
-        incident_id=incident_id(state.host, sender, reading.incident.identity),
+        incident_id=asked_about if reading.kind is Kind.RESPONSE and asked_about else own,
+        rule=rule,
+        answers=question_id or None,
         original=arrival.original,
     )
-    return _stored(state, peer, interaction, name, now=now)
+
+
+def _inquiry(state: State, arrival: Arrival, reading: Reading, trust: Trust) -> Change:
+    """Queue an inquiry to be decided; it is decided anew each time, so nothing of it stays."""
+    identity, sender = reading.incident.identity, arrival.iq.sender
+    item = {
+        "id": arrival.id,
+        "inquiry": {"name": identity.name, "text": identity.text, "instance": identity.instance},
+        "sender": str(sender),
+        "iq_id": arrival.iq.id,
+        "trust": trust.value,
+        "authentication": arrival.stream.authentication.value,
+    }
+    return Change(
+        appends=(lanes.incoming(state.host, sender.domain, item),),
+        counts=(("interactions", reading.kind, trust),),
+    )
+
+
+def take_answer(state: State, returned: Returned, *, now: datetime) -> tuple[State, Change]:
+    """Queue what came back for an IQ of ours; over quota it is dropped, and what was asked will be asked again."""
+    iq, sender = returned.iq, returned.iq.sender
+    try:
+        state = _charge(state, sender.domain, Trust.TRUSTED, now=now)
+    except OverQuotaError:
+        return state, Change(counts=(("refused", Condition.RESOURCE_CONSTRAINT),))
+    if iq.id.startswith(outgoing.DISCO_PREFIX):
+        if not sender.is_domain or iq.type is not IqType.RESULT:
+            return state, Change()
+        features = () if iq.payload is None else (child.get("var") for child in iq.payload)
+        announces = NAMESPACE in features
+        item: dict[str, Any] = {"id": returned.id, "disco": sender.domain, "announces": announces}
+    else:
+        failure = (
+            None
+            if iq.error is None
+            else Failure(type=iq.error.type, condition=iq.error.condition, text=iq.error.text)
+        )
+        is_bounce = returned.stream.direction is Direction.BOUNCE
+        answer = outgoing.Answer(sender=str(sender), is_bounce=is_bounce, failure=failure)
+        item = outgoing.answer_item(returned.id, iq.id, answer)
+    return state, Change(appends=(lanes.incoming(state.host, sender.domain, item),))
 
 
 def charge(state: State, arrival: Arrival, *, now: datetime) -> State:
     """Take the tokens that looking at this interaction costs, whether it is stored or not.
 
     Raises:
-        RefusedError: over quota; `over_quota` says what to remember of that.
+        RefusedError: the peer is blocked.
+        OverQuotaError: it must wait.
     """
     sender = arrival.iq.sender.domain
     peer = state.peers[sender]
@@ -163,6 +255,10 @@ def charge(state: State, arrival: Arrival, *, now: datetime) -> State:
                 ErrorType.AUTH, Condition.FORBIDDEN, "this server does not accept incidents from yours"
             )
         )
+    return _charge(state, sender, trust, now=now)
+
+
+def _charge(state: State, sender: str, trust: Trust, *, now: datetime) -> State:
     rules = state.rules
     wanted = [(sender, rules.quota_per_minute, rules.quota_burst)]
     if trust is Trust.STRANGER:
@@ -233,16 +329,13 @@ def _sender(state: State, arrival: Arrival) -> str:
     return iq.sender.domain
 
 
-def _refuse_by_stream(state: State, arrival: Arrival, trust: Trust) -> None:
-    """Refuse what came over a stream, or from a stranger, that the operator does not accept."""
+def _refuse_by_stream(state: State, arrival: Arrival) -> None:
+    """Refuse what came over a stream that the operator does not accept."""
     stream = arrival.stream
     local = stream.direction is Direction.LOCAL
     if not (stream.encrypted or local or state.rules.unencrypted == "accept"):
         text = "this server accepts incidents over encrypted streams only"
         raise RefusedError(StanzaError(ErrorType.MODIFY, Condition.POLICY_VIOLATION, text))
-    if trust is Trust.STRANGER and state.rules.strangers == "refuse":
-        text = "this server accepts incidents only from servers that its operators know; ask them first"
-        raise RefusedError(StanzaError(ErrorType.AUTH, Condition.FORBIDDEN, text))
 
 
 def _refuse_if_full(state: State, peer: Peer, arrival: Arrival, *, quarantined: bool) -> None:
@@ -262,27 +355,13 @@ def _refuse_if_full(state: State, peer: Peer, arrival: Arrival, *, quarantined: 
 
 
 def _answer_repeat(state: State, arrival: Arrival, sender: str) -> Change:
-    """Answer a repeat like the first: a report's answer is always a result."""
+    """Answer a repeat like the first: the answer to all but inquiries is a result."""
     return Change(
-        appends=(answer(state.host, to=str(arrival.iq.sender), iq_id=arrival.iq.id, item_id=arrival.id),),
+        appends=(
+            lanes.answer(state.host, to=str(arrival.iq.sender), iq_id=arrival.iq.id, item_id=arrival.id),
+        ),
         counts=(("repeats", state.peers[sender].trust),),
     )
-
-
-def answer(host: str, *, to: str, iq_id: str, item_id: str, interaction_id: str | None = None) -> Append:
-    """Queue an empty `result` for the sender; `item_id` makes the lane's item unique."""
-    item = {"id": item_id, "interaction": interaction_id, "stanza": write_result(to=to, id=iq_id)}
-    return Append(queue=Queue.OUTGOING, lane=host_lane(host), item=item)
-
-
-def host_lane(host: str) -> str:
-    """Name the lane of what goes out through one host's Prosody."""
-    return f"host:{host}"
-
-
-def peer_lane(host: str, peer: str) -> str:
-    """Name the lane of what one peer sent to one host."""
-    return f"{host}|{peer}"
 
 
 def _stored(
@@ -303,10 +382,8 @@ def _stored(
     item = {"id": interaction.id, "incident": interaction.incident_id}
     change = Change(
         puts=(Put(None, interaction),),
-        remembers=(
-            Remember(host=state.host, name=name, interaction_id=interaction.id, ttl_seconds=REPEAT_SECONDS),
-        ),
-        appends=(Append(queue=Queue.INCIDENTS, lane=peer_lane(state.host, peer.domain), item=item),),
+        remembers=(Remember(host=state.host, name=name, value=interaction.id, ttl_seconds=REPEAT_SECONDS),),
+        appends=(lanes.incoming(state.host, peer.domain, item),),
         counts=(("interactions", interaction.kind, interaction.trust),),
     )
     after = replace(

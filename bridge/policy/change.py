@@ -37,12 +37,18 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remember:
-    """Remember that this payload was stored, for `ttl_seconds`; stale if it is remembered already."""
+    """Remember a fact under a name, for `ttl_seconds`.
+
+    Attributes:
+        value: an id, or two with a space between them.
+        is_new: the commit is stale if something is remembered under that name already; else it is replaced.
+    """
 
     host: str
     name: str
-    interaction_id: str
+    value: str
     ttl_seconds: int
+    is_new: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

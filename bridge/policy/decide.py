@@ -1,69 +1,282 @@
-"""What becomes of a stored interaction: its incident, its event, its answer (DESIGN §5).
+"""What becomes of an item that waits in a peer's lane: incident, event, answer, and who else is told (DESIGN §5).
 
 House rules: deciding twice gives the same, so every id is made from the interaction's; a peer can only add to what it
-reported itself.
+reported itself; nothing here looks anything up: what `State` does not hold does not count.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import assert_never
+from typing import Any, Protocol, assert_never
 
-from bridge.iodef.model import Incident as Document
-from bridge.policy.admit import answer
+from bridge.errors import Condition, ErrorType, StanzaError
+from bridge.iodef.model import Restriction
+from bridge.policy import disclosure, forwarding, lanes, notice, outgoing
 from bridge.policy.change import Change, Event, Mark, Put
-from bridge.policy.record import Edition, Incident, Interaction, InteractionState
+from bridge.policy.editions import add_edition, severity
+from bridge.policy.outcome import outcome_of
+from bridge.policy.record import Incident, Interaction, InteractionState, Notices, Peer
+from bridge.policy.trust import Trust
 from bridge.webhooks.event import EventType, interaction_data
 from bridge.xep0268.model import Kind, Status
+from bridge.xmpp.stanza import write_error
 
-MAX_EDITIONS = 100
-_SUMMARY_CHARACTERS = 120
-_SEVERITIES = ("low", "medium", "high")
+
+class Rules(outgoing.Patience, Protocol):
+    """What the operator configured that matters here; see `[policy]`."""
+
+    @property
+    def inquiries(self) -> disclosure.Inquiries: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """The incidents that a batch is about, by id; None where there is none yet."""
+    """Everything a batch of one host is decided on; a later item sees what an earlier one did.
 
+    Attributes:
+        incidents: by id; None where there is none yet.
+        interactions: those that items are about, and those whose documents may be sent on, by id, with originals.
+        peers: those whose lanes are worked and those that are sent something, by domain.
+        accounts: ids of incidents whose IncidentID has this text, by text.
+        forward_to: domains of peers that the operator wants reports forwarded to.
+        forwarded: texts of IncidentIDs that were forwarded before.
+    """
+
+    host: str
+    rules: Rules
     incidents: Mapping[str, Incident | None]
+    interactions: Mapping[str, Interaction]
+    peers: Mapping[str, Peer]
+    notices: Notices
+    accounts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    forward_to: tuple[str, ...] = ()
 
 
-def decide(state: State, interaction: Interaction, *, now: datetime) -> tuple[State, Change]:
-    """Decide one interaction.
+Item = Mapping[str, Any]
+
+
+def decide(state: State, item: Item, *, now: datetime) -> tuple[State, Change]:
+    """Decide one item.
 
     Returns:
-        the state as the next item of the batch sees it, and what to write besides the incident itself, which
-        `incident_puts` collects when the batch is done.
+        the state as the next item sees it, and what to write besides the state's own records, which `puts` collects
+        when the batch is done.
     """
+    if "inquiry" in item:
+        return _inquiry(state, item, now=now)
+    if "answer" in item or "overdue" in item:
+        return _tracked(state, item, now=now)
+    if "disco" in item:
+        return _announced(state, item)
+    interaction = state.interactions.get(item["id"])
+    if interaction is None or interaction.state is not InteractionState.STORED:
+        return state, Change()
+    return _received_kind(state, interaction, now=now)
+
+
+def _received_kind(state: State, interaction: Interaction, *, now: datetime) -> tuple[State, Change]:
     match interaction.kind:
         case Kind.REPORT:
             return _report(state, interaction, now=now)
-        case Kind.INQUIRY | Kind.REQUEST | Kind.RESPONSE:
-            raise AssertionError(f"admit stores no {interaction.kind}")  # refused there until it is handled
+        case Kind.REQUEST:
+            return _request(state, interaction, now=now)
+        case Kind.RESPONSE:
+            return _response(state, interaction, now=now)
+        case Kind.INQUIRY:
+            raise AssertionError("an inquiry waits as an item of its own")
         case _:
             assert_never(interaction.kind)
 
 
-def incident_puts(before: State, after: State) -> tuple[Put, ...]:
-    """Write each incident that a batch changed once, however many of its items were about it."""
-    return tuple(
-        Put(before.incidents[key], incident)
-        for key, incident in after.incidents.items()
-        if incident is not None and incident is not before.incidents[key]
-    )
+def puts(before: State, after: State) -> tuple[Put, ...]:
+    """The records that a batch changed, each once, with what the store must still hold."""
+    found: list[Put] = []
+    for key, incident in after.incidents.items():
+        if incident is not None and incident is not before.incidents[key]:
+            found.append(Put(before.incidents[key], incident))
+    for key, interaction in after.interactions.items():
+        if interaction is not before.interactions.get(key):
+            found.append(Put(before.interactions.get(key), replace(interaction, original=None)))
+    for domain, peer in after.peers.items():
+        old = before.peers[domain]
+        if peer is not old:
+            found.append(Put(old if old.version else None, peer))
+    if after.notices is not before.notices:
+        found.append(Put(before.notices if before.notices.version else None, after.notices))
+    return tuple(found)
 
 
 def _report(state: State, interaction: Interaction, *, now: datetime) -> tuple[State, Change]:
-    """Store a report as a new incident or as the next edition of the reporter's own."""
+    """Store a report as a new incident or as the next edition of the reporter's own; tell whom it concerns."""
     known = state.incidents[interaction.incident_id]
-    if known is not None and any(one.interaction_id == interaction.id for one in known.editions):
-        return state, Change(marks=(_decided(interaction, now),))
-    status = _status(interaction.status, known)
-    incident = _edition(known, interaction, status)
-    change = Change(
-        marks=(_decided(interaction, now),),
+    incident = add_edition(known, interaction)
+    change = _received(interaction, now)
+    change += Change(
+        events=(_event(interaction, incident, _INCIDENT_EVENTS[incident.status], now=now),),
+        counts=(("incidents", incident.status, interaction.trust),),
+    )
+    state = _with(state, incident)
+    state, more = _spread(state, incident, interaction, is_first=known is None, now=now)
+    state, told = _notify(state, interaction, now=now)
+    return state, change + more + told
+
+
+def _request(state: State, interaction: Interaction, *, now: datetime) -> tuple[State, Change]:
+    """Store a request with what it tells; nothing is done about it without the operator's yes."""
+    incident = add_edition(state.incidents[interaction.incident_id], interaction)
+    change = _received(interaction, now)
+    change += Change(
+        events=(_event(interaction, incident, EventType.REQUEST_RECEIVED, now=now),),
+        counts=(("incidents", incident.status, interaction.trust),),
+    )
+    state, told = _notify(_with(state, incident), interaction, now=now)
+    return state, change + told
+
+
+def _response(state: State, interaction: Interaction, *, now: datetime) -> tuple[State, Change]:
+    """Match a response to our request; one that nobody asked for becomes a quarantined incident of its own."""
+    asked = state.interactions.get(interaction.answers or "")
+    known = state.incidents[interaction.incident_id]
+    change = _received(interaction, now)
+    if asked is None or known is None or asked.peer != interaction.peer:
+        incident = add_edition(
+            known if known is None or known.reporter == interaction.peer else None, interaction
+        )
+        state = _with(state, incident)
+    else:
+        outcome = outcome_of(interaction.document, asked.document)
+        state = _with_interaction(state, replace(asked, outcome=outcome))
+        incident = replace(known, updated_at=max(known.updated_at, interaction.received_at))
+        state = _with(state, incident)
+    change += Change(events=(_event(interaction, incident, EventType.RESPONSE_RECEIVED, now=now),))
+    state, told = _notify(state, interaction, now=now)
+    return state, change + told
+
+
+def _inquiry(state: State, item: Item, *, now: datetime) -> tuple[State, Change]:
+    """Answer an inquiry: `result` and then the report, or `item-not-found`, by the same path for every reason."""
+    asker = item["sender"].rpartition("@")[2].partition("/")[0]
+    asked = item["inquiry"]
+    accounts = (state.incidents.get(key) for key in state.accounts.get(asked["text"], ()))
+    chosen = disclosure.choose(
+        [one for one in accounts if one is not None],
+        asked["name"],
+        asker,
+        Trust(item["trust"]),
+        state.rules.inquiries,
+    )
+    counts = (("inquiries", "answered" if chosen else "not-found"),)
+    event = _inquiry_event(state, item, asker, answered=chosen is not None, now=now)
+    if chosen is None:
+        error = StanzaError(ErrorType.CANCEL, Condition.ITEM_NOT_FOUND, "there is no such incident for you")
+        stanza = write_error(error, to=item["sender"], id=item["iq_id"])
+        return state, Change(
+            appends=(lanes.reply(state.host, stanza, item_id=item["id"]),), events=(event,), counts=counts
+        )
+    incident, level = chosen
+    answer = lanes.answer(state.host, to=item["sender"], iq_id=item["iq_id"], item_id=item["id"])
+    state, more = _tell(
+        state,
+        incident,
+        level,
+        (asker,),
+        source_id=incident.editions[-1].interaction_id,
+        name=item["id"],
+        now=now,
+    )
+    return state, Change(appends=(answer,), events=(event,), counts=counts) + more
+
+
+def _tracked(state: State, item: Item, *, now: datetime) -> tuple[State, Change]:
+    """Note what came, or did not come, back for a sending of ours."""
+    interaction = state.interactions.get(item.get("answer") or item.get("overdue") or "")
+    if interaction is None or interaction.peer not in state.peers:
+        return state, Change()
+    peer = state.peers[interaction.peer]
+    if "answer" in item:
+        after, counted, change = outgoing.settle(
+            interaction, peer, outgoing.read_answer(dict(item)), now=now, patience=state.rules
+        )
+    else:
+        after, counted, change = outgoing.overdue(
+            interaction, peer, item["attempt"], now=now, patience=state.rules
+        )
+    state = replace(state, peers={**state.peers, counted.domain: counted})
+    return _with_interaction(state, after) if after is not interaction else state, change
+
+
+def _announced(state: State, item: Item) -> tuple[State, Change]:
+    """Note whether a peer announces XEP-0268."""
+    peer = state.peers.get(item["disco"])
+    if peer is None or peer.announces == item["announces"]:
+        return state, Change()
+    return replace(
+        state, peers={**state.peers, peer.domain: replace(peer, announces=item["announces"])}
+    ), Change()
+
+
+def _spread(
+    state: State, incident: Incident, interaction: Interaction, *, is_first: bool, now: datetime
+) -> tuple[State, Change]:
+    """Forward a first report where the operator wants that; send corrections to exactly those who got it."""
+    if is_first:
+        keys = state.accounts.get(incident.identity.text, ())
+        others = [
+            one for key in keys if (one := state.incidents.get(key)) is not None and one.id != incident.id
+        ]
+        peers = [state.peers[domain] for domain in state.forward_to if domain in state.peers]
+        to = forwarding.recipients(incident, interaction, peers, others)
+        if any(one.told for one in others if one.identity.key[:2] == incident.identity.key[:2]):
+            to = ()  # once per IncidentID, whoever reported it
+    else:
+        to = forwarding.correction_recipients(incident, interaction)
+    if not to:
+        return state, Change()
+    return _tell(
+        state, incident, Restriction.NEED_TO_KNOW, to, source_id=interaction.id, name=interaction.id, now=now
+    )
+
+
+def _tell(
+    state: State,
+    incident: Incident,
+    level: Restriction,
+    to: tuple[str, ...],
+    *,
+    source_id: str,
+    name: str,
+    now: datetime,
+) -> tuple[State, Change]:
+    """Send an edition of an incident to peers, cut down to what they may know, and remember that they have it."""
+    source = state.interactions[source_id]
+    payload = disclosure.redacted(source, level, host=state.host, status=incident.status)
+    change = Change()
+    for number, domain in enumerate(to):
+        peer, asking = outgoing.ask_first(state.peers[domain], now=now)
+        state = replace(state, peers={**state.peers, domain: replace(peer, sent=peer.sent + 1)})
+        sending = outgoing.draft(
+            interaction_id=f"{name}{number}" if number < 10 else f"{name}-{number}",  # noqa: PLR2004
+            host=state.host,
+            to=domain,
+            kind=Kind.REPORT,
+            payload=payload,
+            document=source.document,
+            status=incident.status,
+            incident_id=incident.id,
+            now=now,
+            answers=None,
+        )
+        change += Change(appends=(asking,) if asking else ()) + outgoing.enqueue(sending)
+    told = tuple(dict.fromkeys((*incident.told, *(one for one in to if one != incident.reporter))))
+    return _with(state, replace(incident, told=told)), change
+
+
+def _received(interaction: Interaction, now: datetime) -> Change:
+    """Mark an interaction as decided, and answer it with the empty `result` that says it is stored."""
+    return Change(
+        marks=(Mark(interaction_id=interaction.id, state=InteractionState.DECIDED, at=now),),
         appends=(
-            answer(
+            lanes.answer(
                 interaction.host,
                 to=interaction.sender,
                 iq_id=interaction.iq_id,
@@ -71,77 +284,31 @@ def _report(state: State, interaction: Interaction, *, now: datetime) -> tuple[S
                 interaction_id=interaction.id,
             ),
         ),
-        events=(_event(interaction, incident, now=now),),
-        counts=(("incidents", status, interaction.trust),),
-    )
-    return replace(state, incidents={**state.incidents, incident.id: incident}), change
-
-
-def _status(stated: Status | None, known: Incident | None) -> Status:
-    """Take what the document states; derive new or updated where it is silent, never resolved."""
-    if known is None:
-        return Status.RESOLVED if stated is Status.RESOLVED else Status.NEW
-    return Status.RESOLVED if stated is Status.RESOLVED else Status.UPDATED
-
-
-def _edition(known: Incident | None, interaction: Interaction, status: Status) -> Incident:
-    """Add one edition; what a stranger reported stays quarantined until the operator lets it out."""
-    document = interaction.document
-    edition = Edition(interaction_id=interaction.id, received_at=interaction.received_at, status=status)
-    if known is None:
-        return Incident(
-            id=interaction.incident_id,
-            host=interaction.host,
-            reporter=interaction.peer,
-            identity=document.identity,
-            status=status,
-            quarantined=interaction.quarantined,
-            severity=severity(document),
-            summary=summary(document),
-            created_at=interaction.received_at,
-            updated_at=interaction.received_at,
-            editions=(edition,),
-        )
-    editions = (*known.editions, edition)
-    if len(editions) > MAX_EDITIONS:
-        editions = (editions[0], *editions[-MAX_EDITIONS + 1 :])
-    return replace(
-        known,
-        status=status,
-        quarantined=known.quarantined and interaction.quarantined,
-        severity=severity(document),
-        summary=summary(document),
-        updated_at=max(known.updated_at, interaction.received_at),
-        editions=editions,
     )
 
 
-def severity(document: Document) -> str | None:
-    """Return the gravest severity that the document's impacts state, None if none does."""
-    stated = [impact.severity for impact in document.impacts if impact.severity in _SEVERITIES]
-    return max(stated, key=_SEVERITIES.index, default=None)
+def _notify(state: State, interaction: Interaction, *, now: datetime) -> tuple[State, Change]:
+    notices, timers = notice.note(state.notices, interaction, now=now)
+    return replace(state, notices=notices), Change(timers=timers)
 
 
-def summary(document: Document) -> str:
-    """Make one line of the document's first description, or of its sources where it has none."""
-    if document.descriptions:
-        text = " ".join(document.descriptions[0].text.split())
-    else:
-        text = ", ".join(source.address for source in document.sources)
-    return text if len(text) <= _SUMMARY_CHARACTERS else text[: _SUMMARY_CHARACTERS - 1] + "…"
+def _with(state: State, incident: Incident) -> State:
+    return replace(state, incidents={**state.incidents, incident.id: incident})
 
 
-def _decided(interaction: Interaction, now: datetime) -> Mark:
-    return Mark(interaction_id=interaction.id, state=InteractionState.DECIDED, at=now)
+def _with_interaction(state: State, interaction: Interaction) -> State:
+    return replace(state, interactions={**state.interactions, interaction.id: interaction})
 
 
-def _event(interaction: Interaction, incident: Incident, *, now: datetime) -> Event:
-    """Tell consumers what the report said and how far it is to be trusted."""
-    types = {
-        Status.NEW: EventType.INCIDENT_REPORTED,
-        Status.UPDATED: EventType.INCIDENT_UPDATED,
-        Status.RESOLVED: EventType.INCIDENT_RESOLVED,
-    }
+_INCIDENT_EVENTS = {
+    Status.NEW: EventType.INCIDENT_REPORTED,
+    Status.UPDATED: EventType.INCIDENT_UPDATED,
+    Status.RESOLVED: EventType.INCIDENT_RESOLVED,
+}
+
+
+def _event(interaction: Interaction, incident: Incident, kind: EventType, *, now: datetime) -> Event:
+    """Tell consumers what an interaction said and how far it is to be trusted."""
     event_id = f"{interaction.id}-1"
     data = interaction_data(
         event_id=event_id,
@@ -158,14 +325,30 @@ def _event(interaction: Interaction, incident: Incident, *, now: datetime) -> Ev
         incident_id=incident.id,
         reporter=incident.reporter,
         status=incident.status,
-        severity=incident.severity,
+        severity=severity(interaction.document),
         document=interaction.document,
         repairs=interaction.repairs,
     )
-    return Event(
-        host=interaction.host,
-        id=event_id,
-        type=types[incident.status],
-        timestamp=now,
-        data=data,
-    )
+    return Event(host=interaction.host, id=event_id, type=kind, timestamp=now, data=data)
+
+
+def _inquiry_event(state: State, item: Item, asker: str, *, answered: bool, now: datetime) -> Event:
+    """Tell consumers who asked about what, and whether it was told."""
+    event_id = f"{item['id']}-1"
+    data = {
+        "schema": "incident-bridge/1",
+        "event_id": event_id,
+        "interaction_id": item["id"],
+        "kind": Kind.INQUIRY.value,
+        "direction": "received",
+        "host": state.host,
+        "peer": {
+            "domain": asker,
+            "trust": item["trust"],
+            "authentication": item["authentication"],
+            "quarantined": False,
+        },
+        "identity": dict(item["inquiry"]),
+    }
+    type_ = EventType.INQUIRY_ANSWERED if answered else EventType.INQUIRY_RECEIVED
+    return Event(host=state.host, id=event_id, type=type_, timestamp=now, data=data)

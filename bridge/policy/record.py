@@ -7,14 +7,15 @@ indexes can be rebuilt from records. New fields need a default, so that older re
 
 import base64
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
 from bridge.iodef.model import Incident as Document
-from bridge.iodef.model import IncidentId
+from bridge.iodef.model import IncidentId, Restriction
 from bridge.iodef.repair import Repair
-from bridge.policy.trust import Stream, Trust
+from bridge.policy.trust import Rule, Stream, Trust
 from bridge.xep0268.model import Kind, Status
 
 
@@ -26,17 +27,40 @@ class Way(StrEnum):
 
 
 class InteractionState(StrEnum):
-    """How far an interaction got."""
+    """How far an interaction got: those we received first, then those we send."""
 
     STORED = "stored"  # acknowledged to Prosody, not yet decided
     DECIDED = "decided"  # its incident is written and its answer queued
     ANSWERED = "answered"  # Prosody took the answer
     FAILED = "failed"  # set aside after repeated death of its worker; the peer gets an error
+    QUEUED = "queued"  # waits to be sent, for the first time or again
+    SENT = "sent"  # Prosody took it; the peer has not answered
+    ACKNOWLEDGED = "acknowledged"  # the peer answered with a result
+    REFUSED = "refused"  # the peer answered with an error; `failure` has it
+    UNREACHABLE = "unreachable"  # our server could not reach the peer's; given up after a day
+    UNANSWERED = "unanswered"  # no answer in time, several times; given up after a day
+
+
+class Outcome(StrEnum):
+    """What came of a request."""
+
+    DONE = "done"
+    DECLINED = "declined"
+    PARTLY = "partly"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a sending got no result: the peer's own error, or what our server says about reaching it."""
+
+    type: str
+    condition: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interaction:
-    """One report, inquiry, request or response, as it came; the original bytes lie beside it in `original`.
+    """One report, inquiry, request or response, received or sent; its bytes lie beside it in `original`.
 
     Attributes:
         peer: the domain that the stream authenticated; everything hangs on it.
@@ -44,7 +68,14 @@ class Interaction:
         digest: equal for equal payloads after canonicalisation; see `xmpp.xml.digest`.
         status: what the document itself says, None if it says nothing.
         state: with `state_at`, moved on by `change.Mark` without writing the record again.
-        original: the stanza as Prosody wrote it; None unless asked for when loading.
+        original: of one received, the stanza as Prosody wrote it; of one sent, its payload. None unless asked for
+            when loading.
+        rule: what the operator's rules made of it; it is quarantined or told to the admins accordingly.
+        answers: the interaction of ours that this one answers: a response its request, a report its inquiry.
+        outcome: of a request (once it is answered) or of a response.
+        attempts: how often it was handed to Prosody; `first_sent_at` and `sent_at`, when.
+        retry_at: when it is sent again; None: not.
+        failure: why it was not acknowledged, as far as is known.
     """
 
     id: str
@@ -65,6 +96,14 @@ class Interaction:
     incident_id: str
     state: InteractionState = InteractionState.STORED
     state_at: datetime | None = None
+    rule: Rule = Rule.ACCEPT
+    answers: str | None = None
+    outcome: Outcome | None = None
+    attempts: int = 0
+    first_sent_at: datetime | None = None
+    sent_at: datetime | None = None
+    retry_at: datetime | None = None
+    failure: Failure | None = None
     original: bytes | None = None
     version: int = 0
 
@@ -86,6 +125,10 @@ class Incident:
         id: made from (host, reporter, identity) by `incident_id`, so the same incident is found without an index.
         editions: oldest first; bounded by `decide`, the first always kept.
         summary: one line for lists, from the newest document; hostile text, to be escaped where shown.
+        restriction: of the newest document, as it stands there; `default` is not resolved.
+        sources: addresses of the newest document, at most `MAX_INDEXED`, by which incidents are found that match.
+        parties: domains named as source or target in the newest document.
+        told: the peers that were sent this incident; corrections and its resolution go to exactly these.
     """
 
     id: str
@@ -99,7 +142,19 @@ class Incident:
     created_at: datetime
     updated_at: datetime
     editions: tuple[Edition, ...]
+    restriction: Restriction = Restriction.PRIVATE
+    sources: tuple[str, ...] = ()
+    parties: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
     version: int = 0
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this host itself reported it."""
+        return self.reporter == self.host
+
+
+MAX_INDEXED = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +164,11 @@ class Peer:
     Attributes:
         quarantined: how many of its interactions lie in quarantine.
         received: interactions stored.
+        rules: what becomes of each kind, where the operator decided that.
+        is_forwarded_to: whether reports of others go on to this peer.
+        announces: whether its disco#info announces XEP-0268; None: it was not asked, or did not answer.
+        sent: interactions first handed to Prosody; the four after it, what came of them.
+        answer_seconds: how long its last answers took, newest last, at most `MAX_ANSWER_TIMES`.
     """
 
     host: str
@@ -119,7 +179,20 @@ class Peer:
     received: int = 0
     repeated: int = 0
     quarantined: int = 0
+    rules: Mapping[Kind, Rule] = field(default_factory=dict)
+    is_forwarded_to: bool = False
+    announces: bool | None = None
+    asked_at: datetime | None = None
+    sent: int = 0
+    acknowledged: int = 0
+    refused: int = 0
+    unreachable: int = 0
+    unanswered: int = 0
+    answer_seconds: tuple[float, ...] = ()
     version: int = 0
+
+
+MAX_ANSWER_TIMES = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +220,19 @@ class Quarantine:
     version: int = 0
 
 
-Record = Interaction | Incident | Peer | Bucket | Quarantine
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notices:
+    """What the host's admins are still to be told, counted by (peer, kind); strangers in a digest of their own."""
+
+    host: str
+    waiting: tuple[tuple[str, Kind, int], ...] = ()
+    digest: tuple[tuple[str, Kind, int], ...] = ()
+    told_at: datetime | None = None
+    digest_told_at: datetime | None = None
+    version: int = 0
+
+
+Record = Interaction | Incident | Peer | Bucket | Quarantine | Notices
 
 
 def incident_id(host: str, reporter: str, identity: IncidentId) -> str:

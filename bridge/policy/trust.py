@@ -15,6 +15,15 @@ class Trust(StrEnum):
     BLOCKED = "blocked"
 
 
+class Rule(StrEnum):
+    """What becomes of one kind of interaction of one peer, where the operator decided that."""
+
+    REFUSE = "refuse"
+    QUARANTINE = "quarantine"
+    ACCEPT = "accept"
+    NOTIFY = "notify"  # accept, and tell the admins
+
+
 class Authentication(StrEnum):
     """How the peer's server proved who it is, as Prosody saw it."""
 
@@ -63,3 +72,21 @@ def standing(decided: Trust, stream: Stream, *, required: Authentication) -> Tru
     if decided is Trust.TRUSTED and _STRENGTH[stream.authentication] < _STRENGTH[required]:
         return Trust.STRANGER
     return decided
+
+
+def rule_for(trust: Trust, decided: Rule | None, *, strangers: Rule) -> Rule:
+    """Say what becomes of an interaction.
+
+    Args:
+        trust: what the peer counts as on this stream.
+        decided: the operator's rule for this peer and kind, None if there is none; it does not lift a weak stream
+            or a stranger out of quarantine: for that the peer must be trusted.
+        strangers: what strangers get.
+    """
+    match trust:
+        case Trust.BLOCKED:
+            return Rule.REFUSE
+        case Trust.STRANGER:
+            return decided if decided is Rule.REFUSE else strangers
+        case Trust.TRUSTED:
+            return decided or Rule.NOTIFY

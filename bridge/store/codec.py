@@ -15,7 +15,16 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from bridge.errors import ConfigError
-from bridge.policy.record import Bucket, Incident, Interaction, InteractionState, Peer, Quarantine, Record
+from bridge.policy.record import (
+    Bucket,
+    Incident,
+    Interaction,
+    InteractionState,
+    Notices,
+    Peer,
+    Quarantine,
+    Record,
+)
 
 FORMAT: Final = 1
 _CLASSES: Final[dict[str, type[Record]]] = {
@@ -24,6 +33,7 @@ _CLASSES: Final[dict[str, type[Record]]] = {
     "peer": Peer,
     "bucket": Bucket,
     "quarantine": Quarantine,
+    "notices": Notices,
 }
 _BESIDE: Final = {"version", "original", "state", "state_at"}
 

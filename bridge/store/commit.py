@@ -120,7 +120,7 @@ def _arguments(
     header: dict[str, Any] = {
         "leases": [(lease.queue, lease.lane, lease.token, len(lease.items)) for lease in leases],
         "versions": _versions(change.puts),
-        "absent": [keys.remembered(each.host, each.name) for each in change.remembers],
+        "absent": [keys.remembered(each.host, each.name) for each in change.remembers if each.is_new],
         "appends": [(each.queue, each.lane) for each in change.appends],
         "events": [(keys.events(each.host), keys.sequence(each.host)) for each in change.events],
         "events_kept": _EVENTS_KEPT,
@@ -201,7 +201,7 @@ def _mark(mark: Mark) -> tuple[str | bytes | int, ...]:
 
 def _remember(remember: Remember) -> Command:
     key = keys.remembered(remember.host, remember.name)
-    return ("SET", key, remember.interaction_id, "EX", max(1, remember.ttl_seconds))
+    return ("SET", key, remember.value, "EX", max(1, remember.ttl_seconds))
 
 
 def _timer(timer: Timer) -> Iterator[Command]:

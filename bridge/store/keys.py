@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, assert_never
 
-from bridge.iodef.model import IncidentId
-from bridge.policy.record import Bucket, Incident, Interaction, Peer, Quarantine, Record
+from bridge.policy.record import Bucket, Incident, Interaction, Notices, Peer, Quarantine, Record
+from bridge.policy.trust import Trust
 from bridge.xep0268.model import Status
 
 PREFIX: Final = "ib:"
@@ -59,6 +59,11 @@ def quarantine(host: str) -> RecordName:
     return RecordName("quarantine", _join(host))
 
 
+def notices(host: str) -> RecordName:
+    """What the admins of `host` are still to be told."""
+    return RecordName("notices", _join(host))
+
+
 def name_of(record: Record) -> RecordName:
     """The name under which this record is stored."""
     match record:
@@ -72,6 +77,8 @@ def name_of(record: Record) -> RecordName:
             return bucket(record.host, record.name)
         case Quarantine():
             return quarantine(record.host)
+        case Notices():
+            return notices(record.host)
     assert_never(record)
 
 
@@ -106,10 +113,23 @@ def incidents_with_status(host: str, status: Status) -> str:
     return f"{PREFIX}i:status:{_join(host, status)}"
 
 
-def accounts(host: str, identity: IncidentId) -> str:
-    """Index of everybody's account of one incident: same name (without case) and text, any reporter or instance."""
-    words = f"{identity.name.casefold()}\0{identity.text}"
-    return f"{PREFIX}i:accounts:{_join(host, hashlib.sha256(words.encode()).hexdigest()[:24])}"
+def texts(host: str, text: str) -> str:
+    """Index of the incidents whose IncidentID has this text: everybody's accounts of one incident, and namesakes."""
+    return f"{PREFIX}i:text:{_join(host, _short(text))}"
+
+
+def sources(host: str, address: str) -> str:
+    """Index of the incidents that name this address as a source."""
+    return f"{PREFIX}i:source:{_join(host, _short(address))}"
+
+
+def forwarded_to(host: str) -> str:
+    """Index of the peers to which reports of others go on."""
+    return f"{PREFIX}i:forward:{_join(host)}"
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def interactions(incident_id: str) -> str:
@@ -139,12 +159,17 @@ def index_entries(record: Record) -> Entries:
                 incidents_quarantined(record.host, quarantined=record.quarantined),
                 incidents_of_reporter(record.host, record.reporter),
                 incidents_with_status(record.host, record.status),
-                accounts(record.host, record.identity),
+                texts(record.host, record.identity.text),
+                *(sources(record.host, address) for address in record.sources),
             )
             return dict.fromkeys(lists, entry)
         case Peer():
-            return {peers(record.host): (record.domain, milliseconds(record.last_seen_at))}
-        case Bucket() | Quarantine():
+            entry = (record.domain, milliseconds(record.last_seen_at))
+            is_forwarded_to = record.is_forwarded_to and record.trust is Trust.TRUSTED
+            return {peers(record.host): entry} | (
+                {forwarded_to(record.host): entry} if is_forwarded_to else {}
+            )
+        case Bucket() | Quarantine() | Notices():
             return {}
     assert_never(record)
 

@@ -121,6 +121,18 @@ async def page(
     return found[:limit]
 
 
+async def newest(store: Store, indexes: Sequence[str], *, limit: int) -> dict[str, tuple[str, ...]]:
+    """The newest members of several indexes, in one round trip; an index that is not there is empty."""
+    async with reaching(store), store.redis.pipeline(transaction=False) as pipe:
+        for index in indexes:
+            pipe.zrange(index, 0, limit - 1, desc=True)
+        replies: list[Any] = await pipe.execute()
+    return {
+        index: tuple(member.decode() for member in members)
+        for index, members in zip(indexes, replies, strict=True)
+    }
+
+
 async def memory(store: Store) -> tuple[int, int | None]:
     """How many bytes the store uses, and how many it may; for the watermarks."""
     async with reaching(store):

@@ -21,6 +21,16 @@ class EventType(StrEnum):
     INCIDENT_REPORTED = "incident.reported"
     INCIDENT_UPDATED = "incident.updated"
     INCIDENT_RESOLVED = "incident.resolved"
+    INQUIRY_RECEIVED = "inquiry.received"
+    INQUIRY_ANSWERED = "inquiry.answered"
+    REQUEST_RECEIVED = "request.received"
+    REQUEST_COMPLETED = "request.completed"
+    REQUEST_DECLINED = "request.declined"
+    RESPONSE_RECEIVED = "response.received"
+    INTERACTION_ACKNOWLEDGED = "interaction.acknowledged"
+    INTERACTION_REFUSED = "interaction.refused"
+    INTERACTION_UNREACHABLE = "interaction.unreachable"
+    INTERACTION_UNANSWERED = "interaction.unanswered"
 
 
 def plain(value: Any) -> Any:

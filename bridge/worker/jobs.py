@@ -8,6 +8,7 @@ import asyncio
 import signal
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import assert_never
 
 import aiohttp
@@ -16,8 +17,8 @@ from bridge import config
 from bridge.clients.prosody import ProsodyClient
 from bridge.pipeline.process import process
 from bridge.pipeline.recover import set_aside
-from bridge.pipeline.send_stanzas import send_stanzas
-from bridge.policy.change import Change, Queue
+from bridge.pipeline.send_stanzas import Sent, send_stanzas
+from bridge.policy.change import Queue
 from bridge.store import lanes, rq
 from bridge.store.commit import Lease
 from bridge.store.connect import Store, close, open_store
@@ -55,18 +56,22 @@ async def _work(
 ) -> None:
     match queue:
         case Queue.INCIDENTS:
-            await drain_incidents(store, drain_id, stop, IncidentStories(process, set_aside))
+            stories = IncidentStories(partial(process, rules=settings.policy), set_aside)
+            await drain_incidents(store, drain_id, stop, stories)
         case Queue.OUTGOING:
             async with aiohttp.ClientSession() as session:
                 prosody = ProsodyClient(settings.hosts, session)
-                await drain_outgoing(store, drain_id, stop, _outgoing(store, prosody))
+                await drain_outgoing(store, drain_id, stop, _outgoing(store, prosody, settings))
         case _:
             assert_never(queue)
 
 
-def _outgoing(store: Store, prosody: ProsodyClient) -> OutgoingStories:
-    async def send(lane: str, items: Sequence[bytes]) -> Change:
-        return await send_stanzas(prosody, lane.partition(":")[2], items, now=datetime.now(UTC))
+def _outgoing(store: Store, prosody: ProsodyClient, settings: config.Settings) -> OutgoingStories:
+    async def send(lane: str, items: Sequence[bytes]) -> Sent:
+        host = lane.partition(":")[2]
+        return await send_stanzas(
+            store, prosody, host, items, patience=settings.policy, now=datetime.now(UTC)
+        )
 
     async def give_up(lease: Lease) -> None:
         await set_aside(store, lease, now=datetime.now(UTC))

@@ -11,7 +11,8 @@ from typing import Final, Protocol
 
 from bridge import log
 from bridge.errors import ConflictError, UnavailableError
-from bridge.policy.change import Change, Queue
+from bridge.pipeline.send_stanzas import Sent
+from bridge.policy.change import Queue
 from bridge.store import lanes
 from bridge.store.commit import Lease, commit, finished
 from bridge.store.connect import Store
@@ -28,12 +29,12 @@ _RETRY_SECONDS: Final = 1
 
 
 class Call(Protocol):
-    """Carry out these items of a lane, all of them; returns what is to be committed about it.
+    """Carry out these items of a lane, from the first, as many as one call takes; at least one.
 
     `UnavailableError`: nothing was carried out, or it does no harm to do it again.
     """
 
-    def __call__(self, lane: str, items: Sequence[bytes]) -> Awaitable[Change]: ...  # noqa: D102
+    def __call__(self, lane: str, items: Sequence[bytes]) -> Awaitable[Sent]: ...  # noqa: D102
 
 
 class SetAside(Protocol):
@@ -178,16 +179,17 @@ async def work_lane(store: Store, lease: Lease, stories: OutgoingStories, give_u
 async def _call_and_commit(store: Store, lease: Lease, kind: LaneKind, give_up: asyncio.Event) -> None:
     items = lease.items[: kind.items_per_call]
     while items and not give_up.is_set():
-        change = await _unless(give_up, kind.call(lease.lane, items))
-        if change is None:
+        sent = await _unless(give_up, kind.call(lease.lane, items))
+        if sent is None:
             break
-        committed = await commit(store, change, leases=(finished(lease, items),), keep=kind.items_per_call)
+        done = finished(lease, items[: sent.count])
+        committed = await commit(store, sent.change, leases=(done,), keep=kind.items_per_call)
         items = committed.next_items[0]
     if items:
         await lanes.release(store, lease)
 
 
-async def _unless(give_up: asyncio.Event, call: Awaitable[Change]) -> Change | None:
+async def _unless(give_up: asyncio.Event, call: Awaitable[Sent]) -> Sent | None:
     """The call's result; None if it was given up before."""
     calling = asyncio.ensure_future(call)
     giving_up = asyncio.create_task(give_up.wait())

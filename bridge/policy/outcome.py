@@ -1,0 +1,23 @@
+"""What a response says came of a request, and how ours say it.
+
+House rule: an action that we do not know proves nothing; only the very action asked for counts as done.
+"""
+
+from bridge.iodef.model import Incident as Document
+from bridge.policy.record import Outcome
+
+_NOTHING = "nothing"
+
+
+def outcome_of(response: Document, request: Document) -> Outcome | None:
+    """Compare a response's History with what was asked; None: it does not say.
+
+    Done if every action asked for stands in the History, partly if some do, declined if an item says `nothing`.
+    """
+    asked = {one.action for one in request.expectations}
+    done = {one.action for one in response.history}
+    if asked and asked <= done:
+        return Outcome.DONE
+    if asked & done:
+        return Outcome.PARTLY
+    return Outcome.DECLINED if _NOTHING in done else None

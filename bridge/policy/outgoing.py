@@ -1,0 +1,275 @@
+"""How a sending of ours is tracked: queued, sent, and what came of it (DESIGN §5 "Originating").
+
+House rules: an answer counts only from the peer that was asked; every attempt has the same IQ id and the same bytes;
+what is temporary (not reachable, no answer, `wait`) is tried again for a day, what the peer refuses is not.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from bridge.iodef.model import Incident as Document
+from bridge.policy import lanes
+from bridge.policy.change import Append, Change, Event, Put, Timer
+from bridge.policy.record import (
+    MAX_ANSWER_TIMES,
+    Failure,
+    Interaction,
+    InteractionState,
+    Peer,
+    Way,
+)
+from bridge.policy.trust import Authentication, Direction, Stream, Trust
+from bridge.webhooks.event import EventType, interaction_data
+from bridge.xep0268.model import Kind, Status
+
+ID_PREFIX = "ib-"
+DISCO_PREFIX = "ib-disco-"
+RETRY_SECONDS = (60, 300, 900, 3600)
+"""After the first attempt, the second, and so on; the last one again and again."""
+
+_EARLY = timedelta(seconds=5)  # this machine's clock against the store's
+
+OWN_STREAM = Stream(direction=Direction.LOCAL, encrypted=True, authentication=Authentication.LOCAL)
+_OPEN = (InteractionState.QUEUED, InteractionState.SENT)
+_LATE = (InteractionState.UNREACHABLE, InteractionState.UNANSWERED)
+_EVENTS = {
+    InteractionState.ACKNOWLEDGED: EventType.INTERACTION_ACKNOWLEDGED,
+    InteractionState.REFUSED: EventType.INTERACTION_REFUSED,
+    InteractionState.UNREACHABLE: EventType.INTERACTION_UNREACHABLE,
+    InteractionState.UNANSWERED: EventType.INTERACTION_UNANSWERED,
+}
+
+
+class Patience(Protocol):
+    """How long we wait; see `[policy]`."""
+
+    @property
+    def answer_seconds(self) -> int: ...  # noqa: D102
+    @property
+    def give_up_seconds(self) -> int: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came back for an IQ of ours.
+
+    Attributes:
+        sender: the JID it came from, as Prosody authenticated it.
+        is_bounce: our own server made it, because it could not reach the peer's.
+        failure: None for a result.
+    """
+
+    sender: str
+    is_bounce: bool
+    failure: Failure | None
+
+
+def draft(
+    *,
+    interaction_id: str,
+    host: str,
+    to: str,
+    kind: Kind,
+    payload: bytes,
+    document: Document,
+    status: Status | None,
+    incident_id: str,
+    now: datetime,
+    answers: str | None = None,
+) -> Interaction:
+    """Make an interaction of ours that waits for its first attempt."""
+    return Interaction(
+        id=interaction_id,
+        host=host,
+        peer=to,
+        kind=kind,
+        way=Way.SENT,
+        sender=host,
+        iq_id=ID_PREFIX + interaction_id,
+        received_at=now,
+        stream=OWN_STREAM,
+        trust=Trust.TRUSTED,
+        quarantined=False,
+        digest="",
+        status=status,
+        document=document,
+        repairs=(),
+        incident_id=incident_id,
+        state=InteractionState.QUEUED,
+        state_at=now,
+        answers=answers,
+        original=payload,
+    )
+
+
+def enqueue(interaction: Interaction) -> Change:
+    """Store a new interaction of ours and queue its first attempt."""
+    return Change(
+        puts=(Put(None, interaction),),
+        appends=(lanes.send(interaction.host, interaction.id, 1),),
+        counts=(("sendings", interaction.kind, "queued"),),
+    )
+
+
+def ask_first(peer: Peer, *, now: datetime) -> tuple[Peer, Append | None]:
+    """Ask a peer we never sent anything to what it announces, in front of the first sending; nobody waits for it."""
+    if peer.asked_at is not None:
+        return peer, None
+    stanza = (
+        f"<iq type='get' to='{peer.domain}' id='{DISCO_PREFIX}{peer.domain[:200]}'>"
+        "<query xmlns='http://jabber.org/protocol/disco#info'/></iq>"
+    )
+    item_id = f"disco-{peer.domain}-{int(now.timestamp())}"
+    return replace(peer, asked_at=now), lanes.reply(peer.host, stanza, item_id=item_id)
+
+
+def is_due(interaction: Interaction, *, now: datetime) -> bool:
+    """Whether an attempt is still wanted when its turn comes: not answered meanwhile, and not put off."""
+    is_put_off = interaction.retry_at is not None and interaction.retry_at > now + _EARLY
+    return interaction.state is InteractionState.QUEUED and not is_put_off
+
+
+def handed_over(interaction: Interaction, *, now: datetime, patience: Patience) -> tuple[Interaction, Change]:
+    """Note that Prosody took an attempt, and look again when an answer should have come."""
+    after = replace(
+        interaction,
+        state=InteractionState.SENT,
+        state_at=now,
+        attempts=interaction.attempts + 1,
+        first_sent_at=interaction.first_sent_at or now,
+        sent_at=now,
+        retry_at=None,
+        original=None,
+    )
+    item = {"id": f"{after.id}-o{after.attempts}", "overdue": after.id, "attempt": after.attempts}
+    timer = Timer(
+        name=f"overdue-{after.id}",
+        due_at=now + timedelta(seconds=patience.answer_seconds),
+        append=lanes.incoming(after.host, after.peer, item),
+    )
+    return after, Change(puts=(Put(interaction, after),), timers=(timer,))
+
+
+def not_sendable(interaction: Interaction, why: str, *, now: datetime) -> Change:
+    """Note that our own Prosody would not send it at all."""
+    failure = Failure(type="cancel", condition="undefined-condition", text=f"not sent by Prosody: {why}")
+    after = replace(interaction, state=InteractionState.REFUSED, state_at=now, failure=failure, original=None)
+    return Change(puts=(Put(interaction, after),), counts=(("sendings", after.kind, "not-sendable"),))
+
+
+def settle(
+    interaction: Interaction, peer: Peer, answer: Answer, *, now: datetime, patience: Patience
+) -> tuple[Interaction, Peer, Change]:
+    """Note what came back; a result counts even after we gave up."""
+    if answer.sender != interaction.peer or interaction.way is not Way.SENT:
+        return interaction, peer, Change(counts=(("sendings", interaction.kind, "foreign-answer"),))
+    if interaction.state not in _OPEN + _LATE:
+        return interaction, peer, Change()
+    failure = answer.failure
+    if failure is None:
+        taken = (now - (interaction.sent_at or now)).total_seconds()
+        times = (*peer.answer_seconds, round(taken, 3))[-MAX_ANSWER_TIMES:]
+        after = replace(interaction, failure=None)
+        return _end(after, replace(peer, answer_seconds=times), InteractionState.ACKNOWLEDGED, now)
+    if interaction.state in _LATE:
+        return interaction, peer, Change()
+    after = replace(interaction, failure=failure)
+    if answer.is_bounce or failure.type == "wait":
+        end = InteractionState.UNREACHABLE if answer.is_bounce else InteractionState.REFUSED
+        return _again(after, peer, end, now=now, patience=patience)
+    return _end(after, peer, InteractionState.REFUSED, now)
+
+
+def overdue(
+    interaction: Interaction, peer: Peer, attempt: int, *, now: datetime, patience: Patience
+) -> tuple[Interaction, Peer, Change]:
+    """Note that an attempt got no answer in time; nothing if it did, or another attempt came since."""
+    if interaction.state is not InteractionState.SENT or interaction.attempts != attempt:
+        return interaction, peer, Change()
+    return _again(interaction, peer, InteractionState.UNANSWERED, now=now, patience=patience)
+
+
+def _again(
+    interaction: Interaction, peer: Peer, end: InteractionState, *, now: datetime, patience: Patience
+) -> tuple[Interaction, Peer, Change]:
+    """Try again later, or end there if the day is over."""
+    delay = RETRY_SECONDS[min(max(interaction.attempts, 1), len(RETRY_SECONDS)) - 1]
+    retry_at = now + timedelta(seconds=min(delay, patience.give_up_seconds / 4))
+    first = interaction.first_sent_at or now
+    if retry_at > first + timedelta(seconds=patience.give_up_seconds):
+        return _end(interaction, peer, end, now)
+    after = replace(interaction, state=InteractionState.QUEUED, state_at=now, retry_at=retry_at)
+    append = lanes.send(after.host, after.id, after.attempts + 1)
+    return after, peer, Change(timers=(Timer(name=f"resend-{after.id}", due_at=retry_at, append=append),))
+
+
+def _end(
+    interaction: Interaction, peer: Peer, state: InteractionState, now: datetime
+) -> tuple[Interaction, Peer, Change]:
+    after = replace(interaction, state=state, state_at=now, retry_at=None)
+    match state:
+        case InteractionState.ACKNOWLEDGED:
+            counted = replace(peer, acknowledged=peer.acknowledged + 1)
+        case InteractionState.REFUSED:
+            counted = replace(peer, refused=peer.refused + 1)
+        case InteractionState.UNREACHABLE:
+            counted = replace(peer, unreachable=peer.unreachable + 1)
+        case _:
+            counted = replace(peer, unanswered=peer.unanswered + 1)
+    change = Change(events=(_event(after, now),), counts=(("sendings", after.kind, state),))
+    return after, counted, change
+
+
+def _event(interaction: Interaction, now: datetime) -> Event:
+    event_id = f"{interaction.id}-{interaction.state}"
+    data = interaction_data(
+        event_id=event_id,
+        interaction_id=interaction.id,
+        kind=interaction.kind,
+        direction=interaction.way,
+        host=interaction.host,
+        peer={"domain": interaction.peer},
+        incident_id=interaction.incident_id,
+        reporter=interaction.host,
+        status=interaction.status or "",
+        severity=interaction.document.severity,
+        document=interaction.document,
+        repairs=(),
+    )
+    data["failure"] = (
+        None
+        if interaction.failure is None
+        else {
+            "type": interaction.failure.type,
+            "condition": interaction.failure.condition,
+            "text": interaction.failure.text,
+        }
+    )
+    return Event(
+        host=interaction.host, id=event_id, type=_EVENTS[interaction.state], timestamp=now, data=data
+    )
+
+
+def answer_item(item_id: str, iq_id: str, answer: Answer) -> dict[str, object]:
+    """Make the lane item in which an answer waits to be settled."""
+    failure = answer.failure
+    return {
+        "id": item_id,
+        "answer": iq_id.removeprefix(ID_PREFIX),
+        "sender": answer.sender,
+        "is_bounce": answer.is_bounce,
+        "failure": None if failure is None else [failure.type, failure.condition, failure.text],
+    }
+
+
+def read_answer(item: dict[str, object]) -> Answer:
+    """Read what `answer_item` wrote."""
+    failure = item["failure"]
+    return Answer(
+        sender=str(item["sender"]),
+        is_bounce=bool(item["is_bounce"]),
+        failure=None
+        if not isinstance(failure, list)
+        else Failure(type=failure[0], condition=failure[1], text=failure[2]),
+    )
