@@ -14,12 +14,13 @@ from bridge.iodef.model import Incident as Document
 from bridge.iodef.read import read as read_document
 from bridge.policy import outgoing
 from bridge.policy.admit import question_name
-from bridge.policy.change import Change, Put, Remember
+from bridge.policy.change import Change, Event, Put, Remember
 from bridge.policy.editions import add_edition
 from bridge.policy.record import Incident, Interaction, Outcome, Peer, incident_id
 from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store
+from bridge.webhooks.event import EventType, interaction_data
 from bridge.xep0268.model import Kind, Status
 from bridge.xep0268.write import write
 from bridge.xmpp import xml
@@ -110,7 +111,8 @@ async def respond(
     payload, view = _payload(origin, Kind.RESPONSE, document, status=None)
     drafts = (_draft(origin, Kind.RESPONSE, asked.peer, payload, view, asked.incident_id, answers=asked.id),)
     settled = replace(asked, outcome=outcome, original=None)
-    await _commit(store, origin, drafts, None, more=(Put(asked, settled),))
+    more = Change(puts=(Put(asked, settled),), events=(_answered_event(settled, origin.now),))
+    await _commit(store, origin, drafts, None, more=more)
     return Originated(incident=None, interactions=drafts)
 
 
@@ -228,12 +230,12 @@ async def _commit(
     drafts: Sequence[Interaction],
     incident: tuple[Incident | None, Incident] | None,
     *,
-    more: tuple[Put, ...] = (),
+    more: Change | None = None,
 ) -> None:
     """Store the drafts, queue their first attempts, and remember what answers may come."""
     names = [keys.peer(origin.host, one.peer) for one in drafts]
     records = (await load.fetch(store, names=names)).records
-    change = Change(puts=more)
+    change = more or Change()
     for one in drafts:
         record = records[keys.peer(origin.host, one.peer)]
         before = record if isinstance(record, Peer) else None
@@ -247,6 +249,34 @@ async def _commit(
     if incident is not None and incident[1] is not incident[0]:
         change += Change(puts=(Put(*incident),))
     await commit(store, change)
+
+
+def _answered_event(asked: Interaction, now: datetime) -> Event:
+    """Tell consumers what came of a peer's request."""
+    is_declined = asked.outcome is Outcome.DECLINED
+    event_id = f"{asked.id}-{asked.outcome}"
+    data = interaction_data(
+        event_id=event_id,
+        interaction_id=asked.id,
+        kind=asked.kind,
+        direction=asked.way,
+        host=asked.host,
+        peer={
+            "domain": asked.peer,
+            "trust": asked.trust.value,
+            "authentication": asked.stream.authentication.value,
+            "quarantined": asked.quarantined,
+        },
+        incident_id=asked.incident_id,
+        reporter=asked.peer,
+        status=asked.status or "",
+        severity=asked.document.severity,
+        document=asked.document,
+        repairs=asked.repairs,
+    )
+    data["outcome"] = str(asked.outcome)
+    event_type = EventType.REQUEST_DECLINED if is_declined else EventType.REQUEST_COMPLETED
+    return Event(host=asked.host, id=event_id, type=event_type, timestamp=now, data=data)
 
 
 def _remember(asked: Interaction) -> Remember:
