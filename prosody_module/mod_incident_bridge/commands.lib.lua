@@ -3,6 +3,7 @@
 local array = require "util.array";
 local jid = require "util.jid";
 local json = require "util.json";
+local st = require "util.stanza";
 local xml = require "util.xml";
 
 local incident_xmlns = "urn:xmpp:incident:2";
@@ -13,8 +14,9 @@ local max_stanzas = 64;
 local commands_methods = {};
 local commands_mt = { __index = commands_methods };
 
--- deps: host, keys, webhook, recorded, kind_types; is_allowed(ip); clock(); is_local_domain(domain);
--- claim_reply(to, id); send(stanza); describe() -> table; count(type, outcome); log(level, text, ...);
+-- deps: host, keys, webhook, notice, recorded, kind_types; is_allowed(ip); clock(); is_local_domain(domain);
+-- claim_reply(to, id); send(stanza) -> whether it went; new_id(); admins() -> a list of JIDs;
+-- describe() -> table; count(type, outcome); log(level, text, ...);
 -- problem: why nothing can be done, or nil.
 local function new(deps)
 	return setmetatable({ deps = deps }, commands_mt);
@@ -111,6 +113,21 @@ handlers["stanza.send"] = function (self, data)
 		results[i] = send_one(self, text);
 	end
 	return { results = results };
+end
+
+handlers["operator.notify"] = function (self, data)
+	local deps = self.deps;
+	local ok, why = deps.notice.check_text(data.text);
+	if not ok then return nil, why; end
+	local recipients, others = deps.notice.find_recipients(data.to, deps.admins());
+	if not recipients then return nil, others; end
+	local sent, not_sent = array(), array(others);
+	for _, to in ipairs(recipients) do
+		local attr = { type = "chat", from = deps.host, to = to, id = deps.new_id() };
+		local list = deps.send(st.message(attr, data.text)) and sent or not_sent;
+		list:push(to);
+	end
+	return { sent = sent, not_sent = not_sent };
 end
 
 handlers["host.describe"] = function (self)

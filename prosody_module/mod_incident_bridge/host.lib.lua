@@ -4,7 +4,7 @@ local array = require "util.array";
 local json_null = require "util.json".null;
 
 local module_version = "0.1.0";
-local capabilities = { "stanza.send", "host.describe" };
+local capabilities = { "stanza.send", "operator.notify", "host.describe" };
 
 -- Whether a component belongs to the host: a sub-domain of it, or one the operator listed.
 local function is_own(domain, host, listed)
@@ -19,13 +19,13 @@ local function list_muc(host, hosts, listed)
 	return muc:sort();
 end
 
--- facts: host, hosts (prosody.hosts), prosody_version, admins (a set of JIDs), muc (a set of domains).
+-- facts: host, hosts (prosody.hosts), prosody_version, admins (a list of JIDs), muc (a set of domains).
 local function describe(facts)
 	return {
 		host = facts.host;
 		module_version = module_version;
 		prosody_version = facts.prosody_version;
-		admins = array.collect(facts.admins:items()):sort();
+		admins = array(facts.admins);
 		capabilities = array(capabilities);
 		muc = list_muc(facts.host, facts.hosts, facts.muc);
 		mitigations = json_null;

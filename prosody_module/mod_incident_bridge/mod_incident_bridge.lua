@@ -13,6 +13,7 @@ local new_client = module:require "client".new;
 local new_commands = module:require "commands".new;
 local new_queue = module:require "fair_queue".new;
 local describe_host = module:require "host".describe;
+local notice = module:require "notice";
 local refusals = module:require "refusals";
 local relays = module:require "relay";
 local settings = module:require "settings";
@@ -60,10 +61,18 @@ end
 local function send(stanza)
 	local ok, why = xpcall(module.send, debug.traceback, module, stanza);
 	if not ok then log("error", "Could not send a stanza to %s: %s", stanza.attr.to, why); end
+	return ok;
 end
 
 local function is_local_domain(domain)
 	return prosody.hosts[domain] ~= nil;
+end
+
+local function list_admins()
+	local admins = {};
+	for admin in module:get_option_inherited_set("admins", {}) do admins[#admins + 1] = tostring(admin); end
+	table.sort(admins);
+	return admins;
 end
 
 local client = not problem and new_client {
@@ -84,14 +93,16 @@ local relay = relays.new({
 }, limits, problem);
 
 local commands = new_commands {
-	host = host, keys = keys, webhook = webhook, recorded = recorded, kind_types = relays.kind_types, problem = problem;
+	host = host, keys = keys, webhook = webhook, notice = notice, recorded = recorded, problem = problem;
+	kind_types = relays.kind_types, new_id = new_id;
 	is_allowed = is_allowed, is_local_domain = is_local_domain, clock = time.now, send = send, log = log;
 	claim_reply = function (to, id) return relay:claim_reply(to, id); end;
+	admins = list_admins;
 	count = function (type, outcome) commanded:with_labels(type, outcome):add(1); end;
 	describe = function ()
 		return describe_host {
 			host = host, hosts = prosody.hosts, prosody_version = prosody.version, muc = muc_domains;
-			admins = module:get_option_inherited_set("admins", {});
+			admins = list_admins();
 		};
 	end;
 };

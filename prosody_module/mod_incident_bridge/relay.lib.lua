@@ -7,12 +7,14 @@ local st = require "util.stanza";
 local max_batch_items = 64;
 local max_body_bytes = 1024 * 1024;
 local envelope_bytes = 256; -- what is around the items, generously
+local max_reply_bytes = 131072; -- even if JSON makes six of each, it fits into a body
 local max_remembered = 1000;
 local max_refused_peers = 1000;
 local max_refusal_seconds = 3600;
 local log_again_seconds = 60;
 
 local kind_types = { report = "set", inquiry = "get", request = "get", response = "set" };
+local stanza_error_xmlns = "urn:ietf:params:xml:ns:xmpp-stanzas";
 local error_types = { auth = true, cancel = true, continue = true, modify = true, wait = true };
 
 local relay_methods = {};
@@ -277,9 +279,24 @@ local function is_refused(relay, peer)
 	return false;
 end
 
+-- A reply as text, without what an error echoes of our own stanza: the error to a big one would be bigger still.
+-- What is too big nevertheless keeps its meaning and loses the rest, for a lost reply makes the bridge ask again.
+local function text_of_reply(stanza)
+	local error_tag = stanza.attr.type == "error" and stanza:get_child("error");
+	local short = error_tag and st.stanza("iq", stanza.attr):add_child(error_tag) or stanza;
+	local text = tostring(short);
+	if #text <= max_reply_bytes then return text; end
+	short = st.stanza("iq", stanza.attr);
+	if stanza.attr.type == "error" then
+		short:tag("error", { type = "cancel" }):tag("undefined-condition", { xmlns = stanza_error_xmlns });
+	end
+	return tostring(short);
+end
+
 local function new_item(relay, stanza, kind, stream, peer)
 	relay.arrivals = relay.arrivals + 1;
-	local attr, stanza_text = stanza.attr, tostring(stanza);
+	local attr = stanza.attr;
+	local stanza_text = kind_types[kind] and tostring(stanza) or text_of_reply(stanza);
 	local text = json.encode({ stanza = stanza_text, stream = stream });
 	return {
 		number = relay.arrivals, kind = kind, peer = peer, from = attr.from, to = attr.to, id = attr.id, type = attr.type;
@@ -315,7 +332,7 @@ function relay_methods:receive(stanza, kind, stream, peer)
 		return self:refuse_stanza(stanza, kind, self.refusals.refused);
 	end
 	local item = new_item(self, stanza, kind, stream, peer);
-	if item.stanza_bytes > self.limits.max_stanza_bytes or item.bytes > max_body_bytes - envelope_bytes then
+	if kind_types[kind] and item.stanza_bytes > self.limits.max_stanza_bytes or item.bytes > max_body_bytes - envelope_bytes then
 		return self:refuse_stanza(stanza, kind, self.refusals.too_big);
 	end
 	local ok;

@@ -3,6 +3,7 @@ local support = dofile(here .. "/support.lua");
 
 local json = require "util.json";
 local set = require "util.set";
+local notice = support.library "notice";
 local webhook = support.library "webhook";
 local kind_types = support.library("relay").kind_types;
 
@@ -12,15 +13,22 @@ local report = "<report xmlns='urn:xmpp:incident:2'/>";
 local disco_info = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
 
 local function new_world(problem)
-	local world = { sent = {}, counted = {}, logged = {}, answered = {}, ids = 0, time = now };
+	local world = { sent = {}, counted = {}, logged = {}, answered = {}, admins = {}, ids = 0, time = now };
 	world.commands = support.library("commands").new {
-		host = "a.test", keys = { key }, webhook = webhook, recorded = webhook.new_recorded(100, 600), kind_types = kind_types;
+		host = "a.test", keys = { key }, webhook = webhook, notice = notice, kind_types = kind_types;
+		recorded = webhook.new_recorded(100, 600);
 		problem = problem;
 		is_allowed = function (ip) return ip == "127.0.0.1"; end;
 		clock = function () return world.time; end;
 		is_local_domain = function (domain) return domain == "a.test" or domain == "muc.a.test"; end;
 		claim_reply = function (to, id) return not world.answered[to .. " " .. id]; end;
-		send = function (stanza) table.insert(world.sent, stanza); end;
+		send = function (stanza)
+			if stanza.attr.to == world.broken then return false; end
+			table.insert(world.sent, stanza);
+			return true;
+		end;
+		new_id = function () return "new-" .. #world.sent + 1; end;
+		admins = function () return world.admins; end;
 		describe = function () return { host = "a.test" }; end;
 		count = function (type, outcome) table.insert(world.counted, type .. " " .. outcome); end;
 		log = function (level, text, ...) table.insert(world.logged, level .. ": " .. text:format(...)); end;
@@ -135,6 +143,124 @@ describe("stanza.send", function ()
 	end);
 end);
 
+describe("operator.notify", function ()
+	local function notify(world, text, to)
+		local status, content, body = post(world, "operator.notify", { host = "a.test", text = text, to = to });
+		return status, content, body;
+	end
+
+	local function list_sent(world)
+		local list = {};
+		for i, stanza in ipairs(world.sent) do list[i] = stanza.attr.to; end
+		return table.concat(list, " ");
+	end
+
+	local function new_world_with(...)
+		local world = new_world();
+		world.admins = { ... };
+		return world;
+	end
+
+	it("sends one chat message from the host to each admin, here or elsewhere", function ()
+		local world = new_world_with("a@a.test", "b@b.test");
+		local status, _, body = notify(world, "1 < 2 & ü\nsecond line");
+		assert.equal(200, status);
+		assert.truthy(body:find('"sent":["a@a.test","b@b.test"]', 1, true));
+		assert.truthy(body:find('"not_sent":[]', 1, true));
+		assert.equal("a@a.test b@b.test", list_sent(world));
+		local message = world.sent[1];
+		assert.equal("message", message.name);
+		assert.same({ type = "chat", from = "a.test", to = "a@a.test", id = "new-1" }, message.attr);
+		assert.equal("1 < 2 & ü\nsecond line", message:get_child_text("body"));
+		assert.equal(1, #message.tags);
+		assert.not_equal(message.attr.id, world.sent[2].attr.id);
+	end);
+
+	it("means all admins where to is missing, null or empty", function ()
+		for _, to in ipairs { json.null, {} } do
+			local world = new_world_with("a@a.test", "b@b.test");
+			assert.equal(200, (notify(world, "x", to)));
+			assert.equal("a@a.test b@b.test", list_sent(world));
+		end
+	end);
+
+	it("goes to admins only, and says to whom it did not go", function ()
+		local world = new_world_with("a@a.test", "b@b.test");
+		local status, content = notify(world, "x", { "b@b.test", "user@a.test", "a@a.test/phone", "a.test", "@", "" });
+		assert.equal(200, status);
+		assert.equal("b@b.test", list_sent(world));
+		assert.equal("b@b.test", table.concat(content.sent, " "));
+		assert.equal("user@a.test a@a.test/phone a.test @ ", table.concat(content.not_sent, " "));
+	end);
+
+	it("goes once to whoever is named twice, however it is written", function ()
+		local world = new_world_with("Admin@A.test", "admin@a.test");
+		notify(world, "x");
+		notify(world, "x", { "ADMIN@a.test", "admin@A.TEST" });
+		assert.equal("admin@a.test admin@a.test", list_sent(world));
+	end);
+
+	it("goes to no admin who is not a user, and to nobody where there is none", function ()
+		local world = new_world_with("a.test", "a@a.test/phone", "@");
+		local _, content = notify(world, "x");
+		assert.equal("a.test a@a.test/phone @", table.concat(content.not_sent, " "));
+		local _, _, body = notify(new_world_with(), "x");
+		assert.truthy(body:find('"sent":[]', 1, true));
+		assert.same({}, world.sent);
+	end);
+
+	it("says so if sending fails", function ()
+		local world = new_world_with("a@a.test", "b@b.test");
+		world.broken = "a@a.test";
+		local _, content = notify(world, "x");
+		assert.equal("b@b.test", table.concat(content.sent, " "));
+		assert.equal("a@a.test", table.concat(content.not_sent, " "));
+	end);
+
+	it("takes up to 2000 bytes of text", function ()
+		local world = new_world_with("a@a.test");
+		assert.equal(200, (notify(world, ("ü"):rep(1000))));
+		assert.equal(400, (notify(world, ("ü"):rep(1000) .. "x")));
+		for _, text in ipairs { "", " \n", 5, true, {}, json.null } do
+			assert.equal(400, (notify(world, text)));
+		end
+		assert.equal(400, (notify(world, nil)));
+		assert.equal(1, #world.sent);
+	end);
+
+	it("refuses control characters other than newline, and what XML cannot carry", function ()
+		local world = new_world_with("a@a.test");
+		local wrong = { "\0", "\1", "\t", "\r", "\27[2J", "\127", "\194\128", "\194\159", "\239\191\190", "\239\191\191" };
+		for _, text in ipairs(wrong) do
+			assert.truthy(notice.check_text("x" .. text) == nil, ("%q"):format(text));
+			assert.equal(400, (notify(world, "x" .. text)));
+		end
+		for _, text in ipairs { "\255", "\195", "\237\160\128", "\192\128", "\244\144\128\128" } do
+			assert.is_nil((notice.check_text("x" .. text)));
+		end
+		assert.is_true(notice.check_text("\194\160 \239\191\189 \240\159\152\128"));
+		assert.same({}, world.sent);
+	end);
+
+	it("refuses a list of recipients that is none, or over 64", function ()
+		local world = new_world_with("a@a.test");
+		local many = {};
+		for i = 1, 65 do many[i] = "a@a.test"; end
+		for _, to in ipairs { many, { 5 }, { {} }, { a = "a@a.test" }, "a@a.test", 5, false } do
+			assert.equal(400, (notify(world, "x", to)));
+		end
+		assert.same({}, world.sent);
+	end);
+
+	it("is not sent again for a repeated id", function ()
+		local world = new_world_with("a@a.test");
+		for _ = 1, 2 do
+			assert.equal(200, (post(world, "operator.notify", { host = "a.test", text = "x" }, { id = "same" })));
+		end
+		assert.equal(1, #world.sent);
+	end);
+end);
+
 describe("a command", function ()
 	it("is for this host, of a known type, and has data", function ()
 		local world = new_world();
@@ -197,11 +323,11 @@ describe("host.describe", function ()
 		};
 		local about = support.library("host").describe {
 			host = "a.test", hosts = hosts, prosody_version = "13.0.1";
-			admins = set.new { "b@a.test", "a@a.test" }, muc = set.new { "rooms.example" };
+			admins = { "a@a.test", "b@a.test" }, muc = set.new { "rooms.example" };
 		};
 		assert.same({ "a@a.test", "b@a.test" }, { about.admins[1], about.admins[2] });
 		assert.equal('["muc.a.test","rooms.example"]', json.encode(about.muc));
-		assert.equal('["stanza.send","host.describe"]', json.encode(about.capabilities));
+		assert.equal('["stanza.send","operator.notify","host.describe"]', json.encode(about.capabilities));
 		assert.equal("null", tostring(about.mitigations));
 		assert.equal("13.0.1", about.prosody_version);
 	end);

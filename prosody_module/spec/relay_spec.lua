@@ -1,6 +1,8 @@
 local here = debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$") or ".";
 local support = dofile(here .. "/support.lua");
 
+local parse = require "util.xml".parse;
+
 local wait = "wait/resource-constraint";
 
 describe("the relay", function ()
@@ -213,6 +215,58 @@ describe("the relay", function ()
 		world.relay:receive(support.iq("error", "ib-2", "b.test"), "error", {}, "b.test");
 		world:answer();
 		assert.equal("ib-1 i1 q1 s1 ib-2", world:ids());
+	end);
+
+	it("passes on the payload of a result, and the error of an error without what it echoes", function ()
+		local world = support.new_world { max_stanza_bytes = 150 };
+		local result = support.iq("result", "ib-1", "b.test");
+		result:tag("query", { xmlns = "http://jabber.org/protocol/disco#info" }):tag("feature", { var = "urn:xmpp:incident:2" });
+		world.relay:receive(result, "result", {}, "b.test");
+		assert.equal(tostring(result), world.requests[1].body.data.items[1].stanza);
+		local error = support.iq("error", "ib-2", "b.test");
+		error:tag("report", { xmlns = "urn:xmpp:incident:2" }):text(("x"):rep(140000)):up();
+		error:tag("error", { type = "cancel" })
+			:tag("service-unavailable", { xmlns = "urn:ietf:params:xml:ns:xmpp-stanzas" }):up()
+			:tag("text", { xmlns = "urn:ietf:params:xml:ns:xmpp-stanzas" }):text("not here");
+		world.relay:receive(error, "error", {}, "b.test");
+		world:answer();
+		local relayed = parse(world.requests[2].body.data.items[1].stanza);
+		assert.same({ "cancel", "service-unavailable", "not here" }, { relayed:get_error() });
+		assert.equal(1, #relayed.tags);
+		assert.same({ type = "error", id = "ib-2", from = "b.test", to = "a.test" }, relayed.attr);
+	end);
+
+	it("keeps the meaning of a reply that is too big", function ()
+		local world = support.new_world();
+		local result = support.iq("result", "ib-1", "b.test"):tag("query", { xmlns = "x" }):text(("x"):rep(140000)):up();
+		world.relay:receive(result, "result", {}, "b.test");
+		local error = support.iq("error", "ib-2", "b.test"):tag("error", { type = "cancel" });
+		error:tag("text", { xmlns = "urn:ietf:params:xml:ns:xmpp-stanzas" }):text(("\n"):rep(140000)):reset();
+		world.relay:receive(error, "error", {}, "b.test");
+		local small = parse(world.requests[1].body.data.items[1].stanza);
+		assert.equal("result b.test ib-1 0", table.concat({ small.attr.type, small.attr.from, small.attr.id, #small.tags }, " "));
+		world:answer();
+		small = parse(world.requests[2].body.data.items[1].stanza);
+		assert.equal("cancel undefined-condition", table.concat({ small:get_error() }, " ", 1, 2));
+	end);
+
+	it("passes on an error that has no <error/>", function ()
+		local world = support.new_world();
+		world.relay:receive(support.iq("error", "ib-1", "b.test"), "error", {}, "b.test");
+		assert.equal("ib-1", world:ids());
+	end);
+
+	it("gives made-up replies no more of the queue than everything else of that peer", function ()
+		local world = support.new_world { max_queued = 16 };
+		for i = 1, 1000 do world:result("ib-" .. i); end
+		assert.equal(2, world.relay.queue.count);
+		assert.equal(3, world.relay.by_age.last);
+		world:report("r1");
+		assert.equal(wait, world:answers_to("r1"));
+		world:report("c1", "c.test");
+		world:result("ib-c", "c.test");
+		world:answer();
+		assert.equal("ib-2 c1 ib-3 ib-c", world:ids());
 	end);
 
 	it("never answers a result or an error", function ()
