@@ -30,6 +30,15 @@ HOST = "host.example"
 _MOST_BYTES = 16 * 1024 * 1024
 
 
+_ACCEPTED = {
+    Kind.REPORT: "Accepted. We would answer with an empty result.",
+    Kind.REQUEST: "Accepted. We would answer with an empty result, and later with a response, when you respond.",
+    Kind.RESPONSE: "Accepted. We would answer with an empty result; unless we asked for it, it is quarantined.",
+    Kind.INQUIRY: "Accepted. We would answer with an empty result and then the report, or item-not-found where there"
+    " is no such incident or the sender may not know of it.",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What would happen: what was dropped from the file, what was read, what we would answer (None: `result`)."""
@@ -70,7 +79,7 @@ def validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
         terminal.line(f"Refused. We would answer {verdict.refusal.type}/{verdict.refusal.condition}:")
         terminal.line(f"  {visible(verdict.refusal.text)}")
     else:
-        terminal.line("Accepted. We would answer with an empty result.")
+        terminal.line(_ACCEPTED[verdict.reading.kind if verdict.reading else Kind.REPORT])
     if verdict.reading:
         _show(verdict.reading, terminal)
     for sentence in verdict.dropped:
@@ -98,7 +107,7 @@ def judge(data: bytes, *, sender: str | None, kind: Kind) -> Verdict:
         if iq.type in {IqType.RESULT, IqType.ERROR}:
             raise MalformedError("iq", "this is an answer, not an interaction; nothing is answered to it")
         reading = read(iq)
-        _admit(iq, data)
+        _admit(iq, reading, data)
     except RefusedError as error:
         return Verdict(dropped=dropped, reading=reading, refusal=error.stanza_error)
     return Verdict(dropped=dropped, reading=reading)
@@ -119,7 +128,7 @@ def as_iq(root: Element, *, sender: str | None, kind: Kind) -> Iq:
     return Iq(type=kind.iq_type, id="validate", sender=peer, to=Jid.parse(HOST), payload=root)
 
 
-def _admit(iq: Iq, data: bytes) -> None:
+def _admit(iq: Iq, reading: Reading, data: bytes) -> None:
     """Apply the rules by which the running bridge admits; RefusedError is its answer."""
     now = datetime.now(UTC)
     stream = Stream(direction=Direction.INCOMING, encrypted=True, authentication=Authentication.CERTIFICATE)
@@ -133,13 +142,16 @@ def _admit(iq: Iq, data: bytes) -> None:
         remembered={},
         fill=0.0,
     )
-    arrival = Arrival(id="validate", iq=iq, stream=stream, digest="", original=data)
+    arrival = Arrival(id="validate", iq=iq, stream=stream, reading=reading, digest="", original=data)
     admit(charge(state, arrival, now=now), arrival, now=now)
 
 
 def _show(reading: Reading, terminal: Terminal) -> None:
     identity = reading.incident.identity
-    terminal.line(f"A {reading.kind} about incident {visible(identity.text)} of {visible(identity.name)}.")
+    article = "An" if reading.kind is Kind.INQUIRY else "A"
+    terminal.line(
+        f"{article} {reading.kind} about incident {visible(identity.text)} of {visible(identity.name)}."
+    )
     if not reading.repairs:
         terminal.line("Nothing to repair.")
         return
@@ -150,11 +162,15 @@ def _show(reading: Reading, terminal: Terminal) -> None:
     terminal.table(("WHERE", "WHAT WAS WRONG", "WHAT WE DO"), rows, indent=2)
 
 
+_ANSWERS = {Kind.INQUIRY: "result and report, or item-not-found"}
+
+
 def _plain(verdict: Verdict) -> dict[str, object]:
+    kind = verdict.reading.kind if verdict.reading else None
     return {
-        "answer": "error" if verdict.refusal else "result",
+        "answer": "error" if verdict.refusal else _ANSWERS.get(kind or Kind.REPORT, "result"),
         "error": plain(verdict.refusal),
-        "kind": str(verdict.reading.kind) if verdict.reading else None,
+        "kind": None if kind is None else str(kind),
         "incident": plain(verdict.reading.incident) if verdict.reading else None,
         "repairs": plain(verdict.reading.repairs) if verdict.reading else [],
         "dropped": list(verdict.dropped),

@@ -12,7 +12,7 @@ from bridge.errors import ConfigError, ConflictError
 from bridge.iodef.model import Expectation, HistoryItem, IncidentId, Restriction, Text
 from bridge.iodef.model import Incident as Document
 from bridge.iodef.read import read as read_document
-from bridge.policy import outgoing
+from bridge.policy import disclosure, forwarding, outgoing
 from bridge.policy.admit import question_name
 from bridge.policy.change import Change, Event, Put, Remember
 from bridge.policy.editions import add_edition
@@ -27,7 +27,10 @@ from bridge.xmpp import xml
 from bridge.xmpp.xml import Element
 
 QUESTION_SECONDS = {Kind.INQUIRY: 7 * 86_400, Kind.REQUEST: 90 * 86_400}
+MAX_PAYLOAD_BYTES = xml.STANZA_LIMITS.max_bytes - 4096
+"""Room for the IQ around it."""
 _ATTEMPTS = 10
+_MOST_ACCOUNTS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +56,14 @@ async def report(
 ) -> Originated:
     """Report an incident of this host's own to peers; the same IncidentID again is its next edition.
 
+    Args:
+        store: where to.
+        origin: who sends, and to whom.
+        document: what is told.
+        status: None: what the document says if that is resolved, else new or updated.
+
     Raises:
-        ConfigError: the IncidentID is not this host's to report.
+        ConfigError: it is too large to send, or `origin.to` is empty.
     """
     return await _about_own(store, origin, Kind.REPORT, document, status=status)
 
@@ -138,6 +147,46 @@ async def resolve(store: Store, origin: Origin, incident: Incident, *, text: str
     return await _about_own(store, to, Kind.REPORT, document, status=Status.RESOLVED, about=incident)
 
 
+async def forward(
+    store: Store, origin: Origin, incident: Incident, newest: Interaction, *, even_private: bool = False
+) -> Originated:
+    """Tell more peers what another server reported, without what they may not know, because the operator says so.
+
+    Args:
+        store: where to.
+        origin: who sends, and to whom.
+        incident: what is told.
+        newest: the interaction of its newest edition, loaded with its original.
+        even_private: tell it although its reporter says that it is private.
+
+    Raises:
+        ConfigError: one of the peers must not have it; nobody is told then.
+    """
+    names = [keys.peer(origin.host, to) for to in origin.to]
+    index = keys.texts(origin.host, incident.identity.text)
+    others = (await load.newest(store, [index], limit=_MOST_ACCOUNTS))[index]
+    names += [keys.incident(other) for other in others]
+    records = (await load.fetch(store, names=names)).records
+    accounts = [one for one in records.values() if isinstance(one, Incident)]
+    for to in origin.to:
+        known = records[keys.peer(origin.host, to)]
+        peer = known if isinstance(known, Peer) else Peer(host=origin.host, domain=to)
+        why = forwarding.objection(incident, peer, accounts, even_private=even_private)
+        if why is not None:
+            raise ConfigError(f"incident {incident.id} is not forwarded to {to}: {why}")
+    payload = disclosure.redacted(newest, Restriction.NEED_TO_KNOW, host=origin.host, status=incident.status)
+    view = read_document(
+        xml.parse(payload)[0], default_name=None, purpose=Kind.REPORT.purpose, only_id_required=False
+    ).incident
+    drafts = tuple(
+        _draft(origin, Kind.REPORT, to, payload, view, incident.id, status=incident.status)
+        for to in origin.to
+    )
+    after = replace(incident, told=tuple(dict.fromkeys((*incident.told, *origin.to))))
+    await _commit(store, origin, drafts, (incident, after))
+    return Originated(incident=after, interactions=drafts)
+
+
 async def _about_own(
     store: Store,
     origin: Origin,
@@ -148,24 +197,34 @@ async def _about_own(
     about: Incident | None = None,
 ) -> Originated:
     """Write the next edition of an incident and queue it to each peer."""
-    payload, view = _payload(origin, kind, document, status=status)
+    _, view = _payload(origin, kind, document, status=status)
     own_id = about.id if about is not None else incident_id(origin.host, origin.host, view.identity)
-    drafts = tuple(
-        _draft(origin, kind, to, payload, view, own_id, status=status or Status.of(view.status))
-        for to in origin.to
-    )
     for _ in range(_ATTEMPTS):
         known = (await load.fetch(store, names=[keys.incident(own_id)])).records[keys.incident(own_id)]
         before = known if isinstance(known, Incident) else None
+        stated = _status(before, view, status) if kind is Kind.REPORT else None
+        payload, view = _payload(origin, kind, document, status=stated)
+        drafts = tuple(_draft(origin, kind, to, payload, view, own_id, status=stated) for to in origin.to)
         after = _edition(before, drafts, origin, kind)
         if after is None:
             raise ConfigError("name at least one server to send it to: --to DOMAIN")
+        if not drafts and status is Status.RESOLVED:
+            after = replace(after, status=status, updated_at=origin.now)  # nobody was told, so nobody is now
         try:
             await _commit(store, origin, drafts, (before, after))
         except ConflictError:
             continue
         return Originated(incident=after, interactions=drafts)
     raise ConflictError("the incident changes faster than it can be sent; try again")
+
+
+def _status(before: Incident | None, view: Document, status: Status | None) -> Status:
+    """What a report of ours states: what is asked for, or resolved if its document says so, else what follows."""
+    if status is not None:
+        return status
+    if Status.of(view.status) is Status.RESOLVED:
+        return Status.RESOLVED
+    return Status.NEW if before is None else Status.UPDATED
 
 
 def _edition(
@@ -196,7 +255,12 @@ def _payload(
     view = read_document(
         payload[0], default_name=origin.host, purpose=kind.purpose, only_id_required=kind is Kind.INQUIRY
     )
-    return xml.serialize(payload), view.incident
+    data = xml.serialize(payload)
+    if len(data) > MAX_PAYLOAD_BYTES:
+        raise ConfigError(
+            f"the document has {len(data)} bytes; servers accept {MAX_PAYLOAD_BYTES}: leave some evidence out"
+        )
+    return data, view.incident
 
 
 def _draft(  # noqa: PLR0917 - who, what, to whom; as it is read at its calls

@@ -182,6 +182,7 @@ def _inquiry(state: State, item: Item, *, now: datetime) -> tuple[State, Change]
         (asker,),
         source_id=incident.editions[-1].interaction_id,
         name=item["id"],
+        answers=item["id"],
         now=now,
     )
     return state, Change(appends=(answer,), events=(event,), counts=counts) + more
@@ -246,6 +247,7 @@ def _tell(
     source_id: str,
     name: str,
     now: datetime,
+    answers: str | None = None,
 ) -> tuple[State, Change]:
     """Send an edition of an incident to peers, cut down to what they may know, and remember that they have it."""
     source = state.interactions[source_id]
@@ -264,7 +266,7 @@ def _tell(
             status=incident.status,
             incident_id=incident.id,
             now=now,
-            answers=None,
+            answers=answers,
         )
         change += Change(appends=(asking,) if asking else ()) + outgoing.enqueue(sending)
     told = tuple(dict.fromkeys((*incident.told, *(one for one in to if one != incident.reporter))))

@@ -37,3 +37,30 @@ def correction_recipients(incident: Incident, interaction: Interaction) -> tuple
     if interaction.quarantined or incident.restriction is Restriction.PRIVATE:
         return ()
     return tuple(domain for domain in incident.told if domain != interaction.peer)
+
+
+def objection(
+    incident: Incident, peer: Peer, others: Iterable[Incident], *, even_private: bool
+) -> str | None:
+    """Say why one incident may not go on to one peer, although the operator asks for it; None: it may.
+
+    Args:
+        incident: what another server reported.
+        peer: to whom it would go.
+        others: everybody's accounts with the same IncidentID text.
+        even_private: the operator said that its being private does not matter.
+    """
+    same = [one for one in others if one.identity.key[:2] == incident.identity.key[:2]]
+    has_it = {incident.reporter, *incident.told, *(one.reporter for one in same)}
+    has_it.update(domain for one in same for domain in one.told)
+    if incident.quarantined:
+        return "it lies in quarantine"
+    if peer.domain in has_it:
+        return f"{peer.domain} has it already"
+    if peer.domain == incident.identity.name.casefold():
+        return f"{peer.domain} is the server that named it"
+    if peer.trust is not Trust.TRUSTED:
+        return f"{peer.domain} is not trusted"
+    if incident.restriction not in (Restriction.PUBLIC, Restriction.NEED_TO_KNOW) and not even_private:
+        return "its reporter says that it is private"
+    return None

@@ -71,7 +71,8 @@ class Interaction:
         original: of one received, the stanza as Prosody wrote it; of one sent, its payload. None unless asked for
             when loading.
         rule: what the operator's rules made of it; it is quarantined or told to the admins accordingly.
-        answers: the interaction of ours that this one answers: a response its request, a report its inquiry.
+        answers: the interaction that this one answers: a response its request, a report its inquiry (of which
+            nothing but the id is kept where a peer made it).
         outcome: of a request (once it is answered) or of a response.
         attempts: how often it was handed to Prosody; `first_sent_at` and `sent_at`, when.
         retry_at: when it is sent again; None: not.

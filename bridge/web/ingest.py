@@ -1,8 +1,6 @@
 """`POST /prosody/{host}`: what Prosody's module relays (DESIGN §4)."""
 
-import base64
 import json
-import secrets
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -11,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bridge import log
 from bridge.errors import Condition, ErrorType, SignatureError, TimestampError, UnavailableError
+from bridge.pipeline.ids import new_id
 from bridge.pipeline.receive import Intake, Relayed, receive
 from bridge.policy.trust import Authentication, Direction, Stream
 from bridge.web.state import SERVICE, Service
@@ -101,11 +100,6 @@ async def _receive(
         _log.error("the batch is not stored; its peers are told to wait", host=host, reason=str(error))
         return _refuse(503, "the store does not answer")
     return web.Response(body=answer, content_type="application/json")
-
-
-def new_id() -> str:
-    """Make the id of an interaction: 80 random bits, 16 characters that a person can type."""
-    return base64.b32encode(secrets.token_bytes(10)).decode().lower()
 
 
 def _batch(body: bytes) -> list[Relayed]:
