@@ -11,7 +11,7 @@ from lxml import etree
 
 from bridge.iodef.attributes import repair_attributes
 from bridge.iodef.repairs import Context, Repair
-from bridge.iodef.structure import arrange, holder_of, set_aside, set_text_aside, split_nodes
+from bridge.iodef.structure import arrange, holder_of, set_aside, set_tail_aside, set_text_aside, split_nodes
 from bridge.iodef.table import CLASSES, JID_NAMESPACE, NAMESPACE, XEP_NAMESPACE, Class, Text, tag
 from bridge.iodef.values import EXPECTED, NORMAL
 from bridge.xmpp.jid import shown
@@ -23,6 +23,10 @@ _JIDS = {f"{{{NAMESPACE}}}jid", f"{{{XEP_NAMESPACE}}}jid", "jid"}
 _JID = f"{{{JID_NAMESPACE}}}jid"
 _SYSTEM = tag("System")
 _VALID_EMPTY = frozenset({"Impact", "NodeRole", "Confidence", "RecordItem", "HistoryItem"})
+_KEPT_EMPTY = {
+    (tag("Method"), tag("Description")),
+    (tag("Reference"), tag("ReferenceName")),
+}
 _WRAPPERS = {
     (tag("System"), tag("Address")): tag("Node"),
     (tag("System"), tag("NodeName")): tag("Node"),
@@ -101,16 +105,13 @@ def _children(element: Element, spec: Class, path: str, context: Context) -> Non
         if count > 1 or position is None or not spec.groups[position].is_single:
             where = f"{where}[{count}]"
         _element(child, known, where, context)
-        if position is None:
+        _settle(element, child, known, where, context)
+        if position is None and child.getparent() is not None:
             wrapper = _misplaced(element, child, where, context)
             if wrapper is not None:
                 wrappers[wrapper] = None
-        elif not len(child) and (not child.text or child.text.isspace()):
-            _empty(element, child, known, where, context)
-        elif known.text in NORMAL:
-            _value(element, child, known, where, context)
     for wrapper in wrappers:
-        inner = CLASSES[tag_of(wrapper)]
+        inner = CLASSES[wrapper.tag]
         arrange(wrapper, inner, f"{path}/{inner.name}", context)
 
 
@@ -131,6 +132,7 @@ def _misplaced(element: Element, child: Element, path: str, context: Context) ->
     """
     wrapper = _WRAPPERS.get((tag_of(element), tag_of(child)))
     if wrapper is not None:
+        set_tail_aside(child, element)
         inner = element.find(wrapper)
         if inner is None:
             inner = etree.SubElement(element, wrapper)
@@ -140,12 +142,23 @@ def _misplaced(element: Element, child: Element, path: str, context: Context) ->
     if child.tag in _MOVES_UP:
         parent = holder_of(element, child.tag)
         if parent is not None:
+            set_tail_aside(child, element)
             parent.append(child)
-            context.log(path, "this does not belong here", f"moved up to {CLASSES[tag_of(parent)].name}")
+            context.log(path, "this does not belong here", f"moved up to {CLASSES[parent.tag].name}")
             return None
     set_aside(child, element)
+    if child.tag == _SYSTEM:
+        split_nodes(child, path, context)
     context.log(path, "RFC 5070 does not have this element here", "kept in AdditionalData")
     return None
+
+
+def _settle(element: Element, child: Element, spec: Class, path: str, context: Context) -> None:
+    """Look at a child whose own children are repaired: is there anything left, and is it of its type?"""
+    if not len(child) and (not child.text or child.text.isspace()):
+        _empty(element, child, spec, path, context)
+    elif spec.text in NORMAL:
+        _value(element, child, spec, path, context)
 
 
 def _empty(element: Element, child: Element, spec: Class, path: str, context: Context) -> None:
@@ -156,7 +169,7 @@ def _empty(element: Element, child: Element, spec: Class, path: str, context: Co
         return
     if spec.text is Text.ANY and child.get("meaning"):
         return
-    if spec.name == "IncidentID" and element.tag == tag("Incident"):
+    if (tag_of(element), tag_of(child)) in _KEPT_EMPTY:
         return
     _remove(child)
     context.log(path, "the element is empty", "left out")
@@ -182,20 +195,21 @@ def _value(element: Element, child: Element, spec: Class, path: str, context: Co
 
 def _additional_data(element: Element, path: str, context: Context) -> None:
     for child in list(element):
-        name = child.tag
-        if name in _JIDS or name == _JID:
+        _inside(child, path, context)
+        if child.getparent() is element:
             _right_jid(element, child, f"{path}/jid", context)
-        else:
-            _inside(child, path, context)
 
 
 def _inside(child: Element, path: str, context: Context) -> None:
     """Foreign XML is left alone, but elements of RFC 5070 in it must be valid (lax validation)."""
-    known = CLASSES.get(tag_of(child))
+    known = CLASSES.get(child.tag)
     if known is not None and known.is_global:
         _element(child, known, f"{path}/{known.name}", context)
         if child.tag == _SYSTEM:
             split_nodes(child, f"{path}/{known.name}", context)
+        parent = child.getparent()
+        if parent is not None:
+            _settle(parent, child, known, f"{path}/{known.name}", context)
         return
     for grandchild in list(child):
         _inside(grandchild, path, context)
@@ -203,15 +217,15 @@ def _inside(child: Element, path: str, context: Context) -> None:
 
 def _right_jid(parent: Element, child: Element, path: str, context: Context) -> Element | None:
     """A jid element in one of the namespaces it was seen in becomes one in `urn:xmpp:jid:0`; None if empty."""
-    if child.tag not in _JIDS and child.tag != _JID:
+    if len(child) or (child.tag not in _JIDS and child.tag != _JID):
         return child
     text = (child.text or "").strip()
-    if not text and not len(child):
+    if not text:
         _remove(child)
         context.log(path, "the element is empty", "left out")
         return None
     if child.tag == _JID:
-        if child.text != text and not len(child):
+        if child.text != text:
             child.text = text
             context.log(path, "white space around the value", "left out")
         return child
@@ -232,9 +246,7 @@ def _stray_text(element: Element, path: str, context: Context) -> None:
             found.append(child.tail)
             child.tail = None
     if found:
-        set_text_aside(
-            element, " ".join(text.strip() for text in found), meaning=CLASSES[tag_of(element)].name
-        )
+        set_text_aside(element, " ".join(text.strip() for text in found), meaning=CLASSES[element.tag].name)
         context.log(path, "text stands between elements", "kept as text in AdditionalData")
 
 
