@@ -5,11 +5,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bridge.cli.output import Terminal
+from bridge.errors import ConfigError
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 (argparse names the type no other way)
 else:
     Commands = object
+
+
+class UsageError(ConfigError):
+    """What was typed cannot be done; the configuration is not to blame."""
+
 
 Run = Callable[[argparse.Namespace, Terminal], int]
 

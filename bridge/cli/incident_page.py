@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Sequence
 
 from bridge.cli.output import Terminal, cell, moment
+from bridge.cli.standing import standing
 from bridge.iodef.model import Contact, Counter, Expectation, HistoryItem, Impact, IncidentId, Source
 from bridge.iodef.model import Incident as Document
 from bridge.log import visible
-from bridge.policy.record import Incident, Interaction, InteractionState
+from bridge.policy.record import Incident, Interaction
 from bridge.policy.trust import Authentication, Stream
 
 _LABEL = 13
@@ -143,7 +144,14 @@ def _senders(incident: Incident, interactions: Sequence[Interaction], terminal: 
         sent = by_id.get(edition.interaction_id)
         sender = sent.sender if sent else None
         rows.append(
-            (number, edition.received_at, edition.status, sender, sent and sent.trust, sent and _state(sent))
+            (
+                number,
+                edition.received_at,
+                edition.status,
+                sender,
+                sent and sent.trust,
+                sent and standing(sent),
+            )
         )
     terminal.table(("EDITION", "CAME", "STATUS", "SENDER", "COUNTED AS", "ANSWER"), rows, indent=2)
     newest = interactions[-1]
@@ -158,19 +166,6 @@ def _senders(incident: Incident, interactions: Sequence[Interaction], terminal: 
 def _stream(stream: Stream) -> str:
     tls = (stream.tls or "encrypted") if stream.encrypted else "NOT ENCRYPTED"
     return f"{stream.direction}, {tls}"
-
-
-def _state(interaction: Interaction) -> str:
-    at = f" {moment(interaction.state_at)}" if interaction.state_at else ""
-    match interaction.state:
-        case InteractionState.STORED:
-            return "waits for a worker"
-        case InteractionState.DECIDED:
-            return f"waits for Prosody since{at}" if at else "waits for Prosody"
-        case InteractionState.ANSWERED:
-            return f"answered{at}"
-        case InteractionState.FAILED:
-            return "failed: set aside, see the log"
 
 
 def _repairs(interactions: Sequence[Interaction], terminal: Terminal) -> None:

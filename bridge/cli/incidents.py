@@ -144,4 +144,6 @@ def _plain(interaction: Interaction) -> object:
 async def _show(settings: Settings, hosts: list[str], start: str) -> tuple[list[Incident], list[Interaction]]:
     async with opened(settings) as store:
         found = await incident_like(store, hosts, start)
-        return found, await interactions_of(store, found[0]) if len(found) == 1 else []
+        return found, await interactions_of(store, found[0].id, editions=found[0].editions) if len(
+            found
+        ) == 1 else []

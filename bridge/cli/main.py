@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from bridge import log
+from bridge.cli.arguments import UsageError
 from bridge.cli.output import Exit, Terminal, terminal
 from bridge.errors import BridgeError, ConfigError, UnavailableError
 
@@ -26,6 +27,7 @@ _GROUPS = {
     "check": ("check",),
     "config": ("config",),
     "incidents": ("incidents",),
+    "originate": ("report", "inquire", "request", "respond"),
     "peers": ("peers",),
     "validate": ("validate",),
 }
@@ -52,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def explain(error: BridgeError, screen: Terminal) -> int:
     """Say what went wrong, on stderr, and return the exit code for it."""
     match error:
+        case UsageError():
+            screen.say(f"incident-bridge: {error}")
+            return Exit.USAGE
         case ConfigError():
             screen.say(f"incident-bridge: this configuration cannot be used:\n{error}")
             return Exit.USAGE

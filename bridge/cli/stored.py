@@ -1,17 +1,23 @@
 """How commands look into the store: open it, walk an index, find an incident by the start of its id."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
+from bridge.cli.arguments import UsageError
+from bridge.cli.output import count
 from bridge.config import Settings
-from bridge.errors import ConfigError, UnavailableError
-from bridge.policy.record import Incident, Interaction, Peer, Record
+from bridge.errors import BridgeError, ConfigError, UnavailableError
+from bridge.policy.record import Edition, Incident, Interaction, Peer, Record, Way
+from bridge.policy.trust import Trust
 from bridge.store import keys, load
 from bridge.store.connect import Store, close, open_store
+from bridge.xep0268.model import Kind
 
 PATIENCE_SECONDS = 3.0
 _PAGE = 200
 _MOST_SCANNED = 100_000
+_MOST_SEARCHED = 5_000
+_MOST_INTERACTIONS = 500
 
 
 @asynccontextmanager
@@ -45,11 +51,11 @@ def hosts_of(settings: Settings, wanted: str | None) -> list[str]:
     return [wanted.casefold()]
 
 
-def one_host(settings: Settings, wanted: str | None) -> str:
+def one_host(settings: Settings, wanted: str | None, *, option: str = "--host") -> str:
     """The one host a command changes something for; with several, it must be named."""
     hosts = hosts_of(settings, wanted)
     if len(hosts) > 1:
-        raise ConfigError(f"say for which host: --host {' or --host '.join(hosts)}")
+        raise UsageError(f"say for which host: {option} {f' or {option} '.join(hosts)}")
     return hosts[0]
 
 
@@ -102,10 +108,100 @@ async def incident_like(store: Store, hosts: list[str], start: str) -> list[Inci
     return [record for record in await records(store, names[:10]) if isinstance(record, Incident)]
 
 
-async def interactions_of(store: Store, incident: Incident) -> list[Interaction]:
-    """Load the interactions that brought an incident's editions, oldest first."""
-    names = [keys.interaction(edition.interaction_id) for edition in incident.editions]
-    return [record for record in await records(store, names) if isinstance(record, Interaction)]
+async def one_incident(store: Store, hosts: list[str], start: str) -> Incident:
+    """Return the one incident whose id begins so.
+
+    Raises:
+        NotFoundError: there is none, or several.
+    """
+    start = start.strip().casefold()
+    if not start:
+        raise UsageError("ID is empty; see: incident-bridge incidents list")
+    found = await incident_like(store, hosts, start)
+    if not found:
+        raise NotFoundError(
+            f"no incident's id begins with {start}; to see them: incident-bridge incidents list"
+        )
+    if len(found) > 1:
+        ids = "\n".join(f"  {one.id}  {one.reporter}  {one.summary}" for one in found)
+        raise NotFoundError(
+            f"{count(len(found), 'incident')} or more begin with {start}; type more of the id:\n{ids}"
+        )
+    return found[0]
+
+
+class NotFoundError(BridgeError):
+    """Nothing, or too much, is called so."""
+
+
+async def interactions_of(
+    store: Store, incident_id: str, *, editions: Iterable[Edition] = ()
+) -> list[Interaction]:
+    """Load the newest interactions about an incident, and those that brought its editions, oldest first."""
+    index = keys.interactions(incident_id)
+    members = (await load.newest(store, [index], limit=_MOST_INTERACTIONS))[index]
+    ids = dict.fromkeys((*members, *(edition.interaction_id for edition in editions)))
+    found = await records(store, [keys.interaction(one) for one in ids])
+    interactions = [record for record in found if isinstance(record, Interaction)]
+    return sorted(interactions, key=lambda one: (one.received_at, one.way, one.id))
+
+
+async def with_original(store: Store, interaction_id: str) -> Interaction:
+    """Load an interaction with its bytes.
+
+    Raises:
+        NotFoundError: it is gone.
+    """
+    name = keys.interaction(interaction_id)
+    found = (await load.fetch(store, names=[name], originals=True)).records[name]
+    if not isinstance(found, Interaction) or found.original is None:
+        raise NotFoundError(f"the document of interaction {interaction_id} is no longer in the store")
+    return found
+
+
+async def requests_like(store: Store, hosts: list[str], start: str) -> list[Interaction]:
+    """Return peers' requests whose own id, or whose incident's id, begins so, newest first."""
+    start = start.strip().casefold()
+    if not start:
+        raise UsageError("REQUEST is empty; see: incident-bridge incidents list")
+    found = await records(store, [keys.interaction(start)])
+    if not found:
+        incidents = await incident_like(store, hosts, start)
+        indexes = [keys.interactions(one.id) for one in incidents] or await _interaction_indexes(store, hosts)
+        members = await load.newest(store, indexes, limit=_MOST_INTERACTIONS) if indexes else {}
+        ids = [member for index in members.values() for member in index]
+        ids = ids if incidents else [one for one in ids if one.startswith(start)]
+        found = await records(store, [keys.interaction(one) for one in ids])
+    asked = [
+        one
+        for one in found
+        if isinstance(one, Interaction)
+        and one.kind is Kind.REQUEST
+        and one.way is Way.RECEIVED
+        and one.host in hosts
+    ]
+    return sorted(asked, key=lambda one: one.received_at, reverse=True)
+
+
+async def _interaction_indexes(store: Store, hosts: list[str]) -> list[str]:
+    """The indexes of the interactions of each host's newest incidents."""
+    wanted = [keys.incidents(host) for host in hosts]
+    newest = await load.newest(store, wanted, limit=_MOST_SEARCHED)
+    return [keys.interactions(incident) for index in wanted for incident in newest[index]]
+
+
+async def peers_named(store: Store, host: str, domains: Iterable[str]) -> dict[str, Peer]:
+    """Load what a host knows of these peers; one that it does not know is left out."""
+    names = [keys.peer(host, domain) for domain in dict.fromkeys(domains)]
+    return {one.domain: one for one in await records(store, names) if isinstance(one, Peer)}
+
+
+async def known_names(store: Store, hosts: Iterable[str]) -> set[str]:
+    """The names that others may imitate: our hosts, and the peers that they trust."""
+    found = set(hosts)
+    for host in list(found):
+        found.update(peer.domain for peer in await peers_of(store, host) if peer.trust is Trust.TRUSTED)
+    return found
 
 
 async def peers_of(store: Store, host: str) -> list[Peer]:

@@ -70,7 +70,7 @@ def add(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 def validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Judge one file; exit 1 if its sender would get an error."""
-    verdict = judge(_bytes(arguments.file), sender=arguments.sender, kind=Kind(arguments.kind))
+    verdict = judge(read_bytes(arguments.file), sender=arguments.sender, kind=Kind(arguments.kind))
     code = Exit.NO if verdict.refusal else Exit.OK
     if terminal.is_json:
         terminal.json(_plain(verdict))
@@ -87,12 +87,13 @@ def validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     return code
 
 
-def _bytes(name: str) -> bytes:
+def read_bytes(name: str, *, most: int = _MOST_BYTES) -> bytes:
+    """Read at most so many bytes of a file, or of stdin for `-`."""
     try:
         if name == "-":
-            return sys.stdin.buffer.read(_MOST_BYTES)
+            return sys.stdin.buffer.read(most)
         with Path(name).open("rb") as file:
-            return file.read(_MOST_BYTES)
+            return file.read(most)
     except OSError as error:
         raise ConfigError(f"{name}: cannot be read: {error.strerror}") from None
 

@@ -1,0 +1,68 @@
+"""How an interaction stands, in words: what `--wait` and the timeline of `incidents show` say."""
+
+from typing import assert_never
+
+from bridge.cli.output import count, moment
+from bridge.policy.record import Failure, Interaction, InteractionState
+
+_OVER = (
+    InteractionState.ACKNOWLEDGED,
+    InteractionState.REFUSED,
+    InteractionState.UNREACHABLE,
+    InteractionState.UNANSWERED,
+)
+
+
+def is_over(interaction: Interaction) -> bool:
+    """Whether nothing more will be tried for a sending of ours."""
+    return interaction.state in _OVER
+
+
+def standing(interaction: Interaction) -> str:  # noqa: C901, PLR0911 (a line for each state)
+    """Say how far an interaction got; the peer's own words are in it, so it is to be made harmless."""
+    at = f" {moment(interaction.state_at)}" if interaction.state_at else ""
+    tried = count(interaction.attempts, "attempt")
+    match interaction.state:
+        case InteractionState.STORED:
+            return "waits for a worker"
+        case InteractionState.DECIDED:
+            return f"waits for Prosody since{at}" if at else "waits for Prosody"
+        case InteractionState.ANSWERED:
+            return f"answered{at}"
+        case InteractionState.FAILED:
+            return "failed: set aside, see the log"
+        case InteractionState.QUEUED:
+            return _queued(interaction, tried)
+        case InteractionState.SENT:
+            return f"sent{at}, no answer yet ({tried})"
+        case InteractionState.ACKNOWLEDGED:
+            return f"acknowledged{at}{_taken(interaction)} ({tried})"
+        case InteractionState.REFUSED:
+            return f"refused{at}: {_failure(interaction.failure)}"
+        case InteractionState.UNREACHABLE:
+            return f"given up{at} after {tried}: not reachable: {_failure(interaction.failure)}"
+        case InteractionState.UNANSWERED:
+            return f"given up{at} after {tried}: it never answered"
+    assert_never(interaction.state)
+
+
+def _queued(interaction: Interaction, tried: str) -> str:
+    if not interaction.attempts:
+        return "queued, waits to be sent"
+    why = f": {_failure(interaction.failure)}" if interaction.failure else ": no answer"
+    return f"tried again {moment(interaction.retry_at)} ({tried} failed{why})"
+
+
+def _taken(interaction: Interaction) -> str:
+    if interaction.state_at is None or interaction.sent_at is None:
+        return ""
+    return f", after {max(0.0, (interaction.state_at - interaction.sent_at).total_seconds()):.1f} s"
+
+
+def _failure(failure: Failure | None) -> str:
+    if failure is None:
+        return "it did not say why"
+    text = f"{failure.type}/{failure.condition}{f': {failure.text}' if failure.text else ''}"
+    if failure.condition == "service-unavailable":
+        return f"it does not speak XEP-0268 ({text})"
+    return text
