@@ -4,7 +4,8 @@ House rules: each function repairs one element in place and tells the log; a sec
 """
 
 from bridge.iodef.repairs import Context
-from bridge.iodef.table import EXT_VALUE, Attribute, Class
+from bridge.iodef.restriction import tighten
+from bridge.iodef.table import CLASSES, EXT_VALUE, Attribute, Class
 from bridge.iodef.values import integer, language
 from bridge.xmpp.jid import shown
 from bridge.xmpp.xml import Element
@@ -43,6 +44,11 @@ def _unknown(element: Element, spec: Class, name: str, path: str, context: Conte
             element.set("lang", valid)
             context.log(path, "the language is in xml:lang", "moved to lang, where RFC 5070 has it")
             return
+    stricter = tighten(element, value) if name == "restriction" else None
+    if stricter is not None:
+        done = f"{CLASSES[stricter.tag].name} is '{stricter.get('restriction')}' instead"
+        context.log(path, "RFC 5070 has no attribute 'restriction' here", done)
+        return
     context.log(
         path, f"RFC 5070 has no attribute '{shown(name)}' here", f"left out its value '{shown(value)}'"
     )

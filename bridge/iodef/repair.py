@@ -11,7 +11,15 @@ from lxml import etree
 
 from bridge.iodef.attributes import repair_attributes
 from bridge.iodef.repairs import Context, Repair
-from bridge.iodef.structure import arrange, holder_of, set_aside, set_tail_aside, set_text_aside, split_nodes
+from bridge.iodef.structure import (
+    arrange,
+    holder_of,
+    inherited,
+    set_aside,
+    set_tail_aside,
+    set_text_aside,
+    split_nodes,
+)
 from bridge.iodef.table import CLASSES, JID_NAMESPACE, NAMESPACE, XEP_NAMESPACE, Class, Text, tag
 from bridge.iodef.values import EXPECTED, NORMAL
 from bridge.xmpp.jid import shown
@@ -133,7 +141,7 @@ def _misplaced(element: Element, child: Element, path: str, context: Context) ->
     wrapper = _WRAPPERS.get((tag_of(element), tag_of(child)))
     if wrapper is not None:
         set_tail_aside(child, element)
-        inner = element.find(wrapper)
+        inner = next((one for one in element.iterchildren(wrapper) if not one.get("restriction")), None)
         if inner is None:
             inner = etree.SubElement(element, wrapper)
         inner.append(child)
@@ -143,6 +151,9 @@ def _misplaced(element: Element, child: Element, path: str, context: Context) ->
         parent = holder_of(element, child.tag)
         if parent is not None:
             set_tail_aside(child, element)
+            restriction = inherited(element, parent)
+            if restriction is not None and child.get("restriction") is None:
+                child.set("restriction", restriction)
             parent.append(child)
             context.log(path, "this does not belong here", f"moved up to {CLASSES[parent.tag].name}")
             return None

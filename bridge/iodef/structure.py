@@ -83,14 +83,15 @@ def set_aside(child: Element, element: Element) -> None:
     """Move an element that has no place into AdditionalData of the nearest class that has one."""
     holder = holder_of(element, _ADDITIONAL_DATA)
     set_tail_aside(child, element)
-    if holder is None:
+    restriction = inherited(element, holder)
+    own = child.get("restriction")
+    if own and tag_of(child).startswith(f"{{{NAMESPACE}}}"):
+        restriction = own if own in _RESTRICTIONS else "private"
+    if holder is None and restriction is None:
         _outside(element).append(child)
         return
-    attributes = {"dtype": "xml"}
-    restriction = child.get("restriction")
-    if restriction and tag_of(child).startswith(f"{{{NAMESPACE}}}"):
-        attributes["restriction"] = restriction if restriction in _RESTRICTIONS else "private"
-    etree.SubElement(holder, _ADDITIONAL_DATA, attributes).append(child)
+    target = _outside(element) if holder is None else holder
+    _additional_data(target, {"dtype": "xml"}, restriction).append(child)
 
 
 def set_tail_aside(child: Element, element: Element) -> None:
@@ -105,7 +106,26 @@ def set_text_aside(element: Element, text: str, *, meaning: str) -> None:
     holder = holder_of(element, _ADDITIONAL_DATA)
     target = _outside(element) if holder is None else holder
     attributes = {"dtype": "string", "meaning": meaning}
-    etree.SubElement(target, _ADDITIONAL_DATA, attributes).text = text
+    _additional_data(target, attributes, inherited(element, holder)).text = text
+
+
+def inherited(element: Element, holder: Element | None) -> str | None:
+    """The restriction that holds in `element` but not in `holder`, which is above it; what moves up keeps it."""
+    place: Element | None = element
+    while place is not None and place is not holder:
+        spec = CLASSES.get(place.tag)
+        if spec is None or spec.text is Text.ANY:
+            return None
+        if restriction := place.get("restriction"):
+            return restriction
+        place = place.getparent()
+    return None
+
+
+def _additional_data(parent: Element, attributes: dict[str, str], restriction: str | None) -> Element:
+    if restriction is not None:
+        attributes = {**attributes, "restriction": restriction}
+    return etree.SubElement(parent, _ADDITIONAL_DATA, attributes)
 
 
 def _outside(element: Element) -> Element:
