@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -225,7 +226,8 @@ class Authority:
         """Write a certificate for the domain and all below it; return its file and the file of its key."""
         certificate, key = self.folder / f"{domain}.crt", self.folder / f"{domain}.key"
         if not certificate.exists():
-            issued = self._authority.issue_cert(domain, f"*.{domain}")
+            ends_at = datetime.now(UTC) + timedelta(days=365)  # ejabberd cannot count to trustme's year 3000
+            issued = self._authority.issue_cert(domain, f"*.{domain}", not_after=ends_at)
             issued.private_key_pem.write_to_path(str(key))
             for blob in issued.cert_chain_pems:
                 blob.write_to_path(str(certificate), append=True)

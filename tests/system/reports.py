@@ -1,4 +1,4 @@
-"""XEP-0268's own report, as the tests send it."""
+"""What the tests send: XEP-0268's own report, and small payloads of the other kinds."""
 
 import re
 
@@ -21,3 +21,11 @@ def report(
     """An IQ with the example's payload; `number` makes its id, and its IncidentID where `text` does not."""
     body = payload(ID if number == "" else f"incident-{number}") if text is None else payload(text)
     return iq(body, to=to, sender=sender, id=f"r{number}")
+
+
+def inquiry(text: str = ID, name: str = "jabber.org") -> str:
+    """A payload that asks what is known of an incident; the example's identity unless told otherwise."""
+    return (
+        "<inquiry xmlns='urn:xmpp:incident:2'><Incident xmlns='urn:ietf:params:xml:ns:iodef-1.0' purpose='traceback'>"
+        f"<IncidentID name='{name}'>{text}</IncidentID></Incident></inquiry>"
+    )

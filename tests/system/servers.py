@@ -23,12 +23,15 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
+
+import aiohttp
 
 from deploy.servers import ROOT, Authority, Process, Prosody, fetch, open_json, until
 
+MODULES = ROOT / "tests/system/modules"
 VERSIONS = {"0.12": "prosody012", "13": "prosody13"}
 BRIDGE_STARTUP_SECONDS = 30.0
 T = TypeVar("T")
@@ -50,7 +53,7 @@ async def eventually(condition: Callable[[], T | Awaitable[T]], seconds: float =
             if inspect.isawaitable(value):
                 value = await value
         except AssertionError as error:
-            failure = error
+            failure, value = error, None
         if value:
             return value
         if time.monotonic() > deadline:
@@ -241,6 +244,16 @@ class Bridge:
         return "".join(f"--- {name}\n{process.log()}" for name, process in self.processes.items())
 
 
+class Server(Protocol):
+    """What a lab must know to end a server and to show what it logged."""
+
+    def stop(self) -> None: ...
+    def log(self) -> str: ...
+
+
+S = TypeVar("S", bound=Server)
+
+
 @dataclasses.dataclass
 class Lab:
     """Makes servers and ends them all; one for each test."""
@@ -248,14 +261,19 @@ class Lab:
     network: str
     authority: Authority
     folder: Path = dataclasses.field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="ib-")))
-    servers: dict[str, Prosody | Bridge | Store] = dataclasses.field(default_factory=dict)
+    servers: dict[str, Server] = dataclasses.field(default_factory=dict)
+
+    def add(self, name: str, server: S) -> S:
+        """Take over the ending of a server."""
+        self.servers[name] = server
+        return server
 
     @property
     def hosts(self) -> dict[str, str]:
         """Every name there is, whether its server runs or not."""
         return {
             name: f"{self.network}.{last}"
-            for last, server in enumerate(("a.test", "b.test", "c.test", "d.test"), start=1)
+            for last, server in enumerate((f"{letter}.test" for letter in "abcdefghij"), start=1)
             for name in (server, f"muc.{server}", f"comp.{server}")
         }
 
@@ -266,14 +284,20 @@ class Lab:
         version: str = "0.12",
         bridge: Bridge | None = None,
         peer: bool = False,
+        mannered: bool = False,
         start: bool = True,
         **more: Any,
     ) -> Prosody:
-        """Start a Prosody; with `bridge` it runs mod_incident_bridge, with `peer` it can be told what to send."""
+        """Start a Prosody.
+
+        With `bridge` it runs mod_incident_bridge, with `peer` it can be told what to send, and `mannered` it announces
+        XEP-0268 and answers as `manner` says.
+        """
         modules = [
             *more.pop("modules", ()),
             *(["incident_bridge"] if bridge else []),
             *(["incident_peer"] if peer else []),
+            *(["incident_manners"] if mannered else []),
         ]
         server = Prosody(
             name,
@@ -283,6 +307,7 @@ class Lab:
             authority=self.authority,
             hosts=self.hosts,
             modules=modules,
+            plugin_paths=[MODULES],
             **more,
         )
         if bridge:
@@ -303,13 +328,30 @@ class Lab:
             store.start()
         return store
 
-    def bridge(self, *, store: Store | None = None, settings: str = "", server: str = "") -> Bridge:
-        """Prepare a bridge; add hosts, then start it."""
+    def bridge(
+        self, *, store: Store | None = None, settings: str = "", server: str = "", number: int = 0
+    ) -> Bridge:
+        """Prepare a bridge; add hosts, then start it. Several bridges have several numbers, below ten."""
+        address = f"{self.network}.{100 + number}"
         bridge = Bridge(
-            self.folder / "i", address=f"{self.network}.9", store=store, settings=settings, server=server
+            self.folder / f"i{number or ''}", address=address, store=store, settings=settings, server=server
         )
-        self.servers["bridge"] = bridge
-        return bridge
+        return self.add(f"bridge{number or ''}", bridge)
+
+    def domains(
+        self, versions: Mapping[str, str], *, settings: str = "", peer: bool = True
+    ) -> list["Domain"]:
+        """Start a Prosody of this version for each name, each with a bridge of its own."""
+        made = []
+        for number, (name, version) in enumerate(versions.items(), start=1):
+            bridge = self.bridge(number=number, settings=settings)
+            prosody = self.prosody(name, version=version, bridge=bridge, peer=peer, start=False)
+            bridge.start("up")
+            made.append(Domain(name, prosody, bridge))
+        for one in made:
+            one.bridge.wait_ready()
+            one.prosody.start()
+        return made
 
     def logs(self) -> dict[str, str]:
         """The last lines of everybody's log, for the report of a failed test."""
@@ -323,6 +365,29 @@ class Lab:
 
 
 @dataclasses.dataclass
+class Domain:
+    """A domain as its operator has it: its Prosody, and a bridge of its own."""
+
+    name: str
+    prosody: Prosody
+    bridge: Bridge
+
+    def trust(self, *domains: str) -> None:
+        """Decide to trust these peers."""
+        for domain in domains:
+            self.bridge.cli("peers", "trust", domain)
+
+
+async def manner(prosody: Prosody, how: str) -> None:
+    """Tell a mannered Prosody how to answer: `result`, `silence`, or the condition of an error of type wait."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{prosody.url}/manners", data=how, headers={"Host": prosody.name}) as answer,
+    ):
+        assert answer.status == 204, await answer.text()
+
+
+@dataclasses.dataclass
 class Federation:
     """a.test with the bridge, b.test its peer, on one private authority; the bridge runs as `up`."""
 
@@ -333,12 +398,19 @@ class Federation:
 
     @classmethod
     def start(
-        cls, lab: Lab, *, version: str = "0.12", settings: str = "", store: Store | None = None, **more: Any
+        cls,
+        lab: Lab,
+        *,
+        version: str = "0.12",
+        settings: str = "",
+        store: Store | None = None,
+        is_mannered: bool = False,
+        **more: Any,
     ) -> "Federation":
         """Start the bridge (as `up`, or apart with a `store`), then both Prosodys; `more` goes to a.test's."""
         bridge = lab.bridge(store=store, settings=settings)
         a = lab.prosody("a.test", version=version, bridge=bridge, start=False, **more)
-        b = lab.prosody("b.test", peer=True, start=False)
+        b = lab.prosody("b.test", peer=True, mannered=is_mannered, start=False)
         if store:
             bridge.start_apart()
         else:

@@ -1,0 +1,227 @@
+"""What becomes of what we send: acknowledged, refused, unreachable, unanswered; and whose answer counts."""
+
+import os
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+from lxml import etree
+
+from bridge.policy.record import InteractionState
+from deploy.servers import Authority, Prosody, free_network, iq
+from tests.system.desk import Desk
+from tests.system.ejabberd import Ejabberd, Silence
+from tests.system.reports import inquiry
+from tests.system.servers import Federation, Lab, eventually, manner
+
+IMPATIENT = "[policy]\nanswer_seconds = 1\ngive_up_seconds = 8\n"
+NAMESPACE = "urn:xmpp:incident:2"
+
+
+@pytest.fixture(scope="module")
+def standing(authority: Authority) -> Iterator[Lab]:
+    """One lab for most tests here; each has peers of its own in it."""
+    made = Lab(free_network(os.getpid() + 2), authority)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def desk(standing: Lab) -> Desk:
+    """The operator of a.test, a Prosody 13 whose bridge does not wait long."""
+    bridge = standing.bridge(settings=IMPATIENT)
+    prosody = standing.prosody("a.test", version="13", bridge=bridge, start=False)
+    bridge.start_up()
+    prosody.start()
+    return Desk(bridge)
+
+
+async def arrived(peer: Prosody, kind: str = "report") -> list[str]:
+    """The incident IQs that a peer got, of one kind."""
+    return [one for one in await peer.received() if f"<{kind} " in one and NAMESPACE in one]
+
+
+def id_of(stanza: str) -> str:
+    found = re.search(r"<iq[^>]*\sid=['\"]([^'\"]+)", stanza)
+    assert found is not None, stanza
+    return found[1]
+
+
+def canonical(stanza: str) -> str:
+    """A stanza in the one order of attributes; Prosody writes them in any."""
+    return etree.canonicalize(stanza)
+
+
+def result(*, to_id: str, sender: str) -> str:
+    return f"<iq type='result' from='{sender}' to='a.test' id='{to_id}'/>"
+
+
+async def test_a_peer_is_asked_what_it_announces_then_told_and_its_result_is_noted(
+    standing: Lab, desk: Desk
+) -> None:
+    b = standing.prosody("b.test", peer=True, mannered=True)
+
+    made = await desk.report("b.test")
+
+    [sent] = await desk.settled(made.interactions[0].id)
+    assert (sent.state, sent.attempts, sent.failure) == (InteractionState.ACKNOWLEDGED, 1, None)
+    peer = await desk.peer("b.test")
+    assert (peer.sent, peer.acknowledged, peer.announces) == (1, 1, True)
+    assert 0 < peer.answer_seconds[0] < 10
+    kinds = ["disco" if "disco#info" in one else "report" for one in await b.received()]
+    assert kinds == ["disco", "report"]
+
+
+@pytest.mark.parametrize(("version", "name"), [("0.12", "c.test"), ("13", "d.test")])
+async def test_a_prosody_without_the_module_does_not_speak_xep_0268(
+    standing: Lab, desk: Desk, version: str, name: str
+) -> None:
+    standing.prosody(name, version=version)
+
+    made = await desk.report(name)
+
+    await refused_for_good(desk, made.interactions[0].id, name)
+
+
+async def test_ejabberd_does_not_speak_xep_0268(standing: Lab, desk: Desk) -> None:
+    ejabberd = Ejabberd(
+        "e.test",
+        standing.hosts["e.test"],
+        folder=standing.folder / "e.test",
+        authority=standing.authority,
+        hosts=standing.hosts,
+    )
+    standing.add("e.test", ejabberd).start()
+
+    made = await desk.report("e.test")
+
+    await refused_for_good(desk, made.interactions[0].id, "e.test")
+
+
+async def refused_for_good(desk: Desk, interaction: str, peer: str) -> None:
+    [sent] = await desk.settled(interaction)
+    assert sent.state is InteractionState.REFUSED, sent
+    assert sent.failure is not None
+    assert (sent.failure.condition, sent.attempts) == ("service-unavailable", 1)
+    known = await desk.peer(peer)
+    assert (known.refused, known.announces) == (1, False)
+    assert sent.incident_id is not None
+    assert "does not speak XEP-0268" in desk.bridge.cli("incidents", "show", sent.incident_id)
+
+
+async def test_a_peer_that_is_down_is_tried_again_until_it_is_up(standing: Lab, desk: Desk) -> None:
+    f = standing.prosody("f.test", peer=True, mannered=True, start=False)
+    [interaction] = (await desk.report("f.test")).interactions
+
+    async def bounced() -> bool:
+        [sent] = await desk.interactions(interaction.id)
+        return sent.failure is not None and sent.retry_at is not None
+
+    await eventually(bounced, 10)
+    f.start()
+
+    [sent] = await desk.settled(interaction.id)
+    assert sent.state is InteractionState.ACKNOWLEDGED, sent
+    assert sent.attempts > 1
+    assert {id_of(one) for one in await arrived(f)} == {interaction.iq_id}
+
+
+async def test_who_is_down_or_silent_gets_the_same_again_under_the_same_id_and_delays_nobody(
+    standing: Lab, desk: Desk
+) -> None:
+    i, g = (standing.prosody(name, peer=True, mannered=True) for name in ("i.test", "g.test"))
+    standing.add("h.test", Silence(standing.hosts["h.test"]))
+    await manner(i, "silence")
+    started = time.monotonic()
+
+    made = await desk.report("h.test", "i.test", "nowhere.test", "g.test", text="silence")
+
+    mute, silent, nowhere, good = (one.id for one in made.interactions)
+    [sent] = await desk.settled(good)
+    assert sent.state is InteractionState.ACKNOWLEDGED
+    assert time.monotonic() - started < 5
+    for sent in await desk.settled(silent, mute):
+        assert sent.state is InteractionState.UNANSWERED, sent
+        assert sent.attempts > 1
+        assert (await desk.peer(sent.peer)).unanswered == 1
+    [sent] = await desk.settled(nowhere)
+    assert sent.state is InteractionState.UNREACHABLE
+    assert sent.failure is not None
+    assert sent.failure.condition.startswith("remote-server-"), sent.failure
+    assert (await desk.peer("nowhere.test")).unreachable == 1
+    tries = await arrived(i)
+    assert len(tries) > 1
+    assert len(set(map(canonical, tries))) == 1, tries
+    assert len(await arrived(g)) == 1
+
+    await i.post_iq(result(to_id=id_of(tries[0]), sender="i.test"))
+
+    async def acknowledged() -> bool:
+        [late] = await desk.interactions(silent)
+        return late.state is InteractionState.ACKNOWLEDGED
+
+    await eventually(acknowledged, 10)
+
+
+async def test_an_answer_of_somebody_else_does_not_count(lab: Lab) -> None:
+    federation = Federation.start(lab, version="13", is_mannered=True)
+    b, c = federation.b, lab.prosody("c.test", peer=True)
+    await manner(b, "silence")
+    desk = Desk(federation.bridge)
+    [interaction] = (await desk.report("b.test")).interactions
+    await eventually(lambda: arrived(b), 10)
+
+    await c.post_iq(result(to_id=interaction.iq_id, sender="c.test"))
+    await b.post_iq(result(to_id=interaction.iq_id, sender="juliet@b.test"))
+    await b.post_iq(result(to_id="ib-made-up", sender="b.test"))
+    for peer in (b, c):  # what a peer sends is worked in order: once this is answered, that was looked at
+        asked = iq(inquiry("unknown"), to="a.test", sender=peer.name, id="after", type="get")
+        assert (await peer.send_iq(asked)).condition == "item-not-found"
+
+    [sent] = await desk.interactions(interaction.id)
+    assert sent.state is InteractionState.SENT
+    await b.post_iq(result(to_id=interaction.iq_id, sender="b.test"))
+    [sent] = await desk.settled(interaction.id)
+    assert sent.state is InteractionState.ACKNOWLEDGED
+
+
+async def test_a_peer_that_is_busy_is_asked_again(standing: Lab, desk: Desk) -> None:
+    g = standing.servers["g.test"]
+    assert isinstance(g, Prosody)
+    before = len(await arrived(g))
+    await manner(g, "resource-constraint")
+    [interaction] = (await desk.report("g.test", text="busy")).interactions
+
+    async def is_told() -> bool:
+        return len(await arrived(g)) > before
+
+    await eventually(is_told, 10)
+    await manner(g, "result")
+
+    [sent] = await desk.settled(interaction.id)
+
+    assert (sent.state, sent.attempts) == (InteractionState.ACKNOWLEDGED, 2)
+    assert len(set(map(canonical, (await arrived(g))[before:]))) == 1
+
+
+async def test_workers_killed_between_sending_and_settling_send_nothing_under_another_id(lab: Lab) -> None:
+    patient = "[policy]\nanswer_seconds = 4\ngive_up_seconds = 60\n"
+    federation = Federation.start(lab, store=lab.store(), settings=patient, is_mannered=True)
+    bridge, b = federation.bridge, federation.b
+    desk = Desk(bridge)
+    ids = [(await desk.report("b.test", text=f"k{number}")).interactions[0].id for number in range(20)]
+    for name in ("worker outgoing", "worker incidents", "worker outgoing", "worker outgoing"):
+        seen = len(await arrived(b))
+        ids.append((await desk.report("b.test", text=f"more {seen} {len(ids)}")).interactions[0].id)
+        bridge.kill(name)
+        bridge.start(*name.split())
+
+    settled = await desk.settled(*ids, seconds=60)
+
+    assert {one.state for one in settled} == {InteractionState.ACKNOWLEDGED}
+    assert {id_of(one) for one in await arrived(b)} == {one.iq_id for one in settled}
+    texts = {re.sub(r"\s+", " ", one) for one in await arrived(b)}
+    assert len(texts) == len(settled), "a repeat has the bytes of the first"
