@@ -1,13 +1,16 @@
-"""One incident as `incidents show` prints it: first what it says, then who says so, then what we had to repair."""
+"""One incident as `incidents show` prints it: what it says, what happened, who says so, what we repaired."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
+from bridge.cli.lookalike import address_cell, remarks
 from bridge.cli.output import Terminal, cell, moment
-from bridge.cli.standing import standing
+from bridge.cli.related import Related
+from bridge.cli.timeline import entries, print_entries
 from bridge.iodef.model import Contact, Counter, Expectation, HistoryItem, Impact, IncidentId, Source
 from bridge.iodef.model import Incident as Document
 from bridge.log import visible
-from bridge.policy.record import Incident, Interaction
+from bridge.policy.record import Incident, Interaction, Notices, Way
 from bridge.policy.trust import Authentication, Stream
 
 _LABEL = 13
@@ -20,21 +23,49 @@ _PROVEN = {
 }
 
 
-def print_page(incident: Incident, interactions: Sequence[Interaction], terminal: Terminal) -> None:
-    """Print the incident as its newest interaction tells it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What there is to tell about an incident.
+
+    Attributes:
+        interactions: all that concern it, oldest first.
+        known: our hosts and trusted peers, whose names others may imitate.
+    """
+
+    incident: Incident
+    interactions: tuple[Interaction, ...]
+    related: tuple[Related, ...]
+    notices: Notices | None
+    known: frozenset[str]
+
+    @property
+    def newest(self) -> Interaction | None:
+        """The interaction that brought the newest edition; None if its document is gone."""
+        by_id = {one.id: one for one in self.interactions}
+        return by_id.get(self.incident.editions[-1].interaction_id)
+
+
+def print_page(page: Page, terminal: Terminal) -> None:
+    """Print the incident as its newest edition tells it, then its story."""
+    incident, newest = page.incident, page.newest
     _head(incident, terminal)
-    if not interactions:
-        terminal.line("Its documents are no longer in the store.")
-        return
-    newest = interactions[-1]
-    _document(newest.document, terminal)
-    _senders(incident, interactions, terminal)
-    _repairs(interactions, terminal)
+    if newest is None:
+        terminal.line("Its document is no longer in the store.")
+    else:
+        _document(newest.document, terminal)
+        _remarks(page, newest, terminal)
+    _related(page, terminal)
+    terminal.title("What happened")
+    print_entries(entries(incident, page.interactions, page.notices), terminal)
+    if newest is not None:
+        _sender(newest, terminal)
+        _repairs(page, newest, terminal)
 
 
 def _head(incident: Incident, terminal: Terminal) -> None:
     terminal.line(terminal.marked(f"Incident {visible(incident.id)}", "title"))
-    _field(terminal, "Reported by", f"{incident.reporter} to {incident.host}")
+    by = "this host" if incident.is_own else f"{address_cell(incident.reporter)} to"
+    _field(terminal, "Reported by", f"{by} {address_cell(incident.host)}")
     _field(terminal, "Identifier", _identifier(incident.identity))
     _field(terminal, "Status", incident.status)
     if incident.quarantined:
@@ -43,11 +74,42 @@ def _head(incident: Incident, terminal: Terminal) -> None:
             "Quarantine",
             f"yes: reported by a stranger. To decide: incident-bridge peers trust|block {incident.reporter}",
         )
-    else:
+    elif not incident.is_own:
         _field(terminal, "Quarantine", "no")
     _field(terminal, "First told", moment(incident.created_at))
     if incident.updated_at != incident.created_at:
         _field(terminal, "Last told", moment(incident.updated_at))
+    if incident.told:
+        _field(terminal, "We told", ", ".join(address_cell(one) for one in incident.told))
+
+
+def _remarks(page: Page, newest: Interaction, terminal: Terminal) -> None:
+    """Say which addresses only look like one that the operator knows."""
+    document = newest.document
+    addresses = [page.incident.reporter, page.incident.identity.name]
+    addresses += [one.address for one in document.sources + document.targets + document.others]
+    addresses += [jid for contact in document.contacts for jid in contact.jids]
+    found = remarks(addresses, page.known)
+    if found:
+        terminal.title("Beware")
+    for line in found:
+        terminal.line(f"  {line}")
+
+
+def _related(page: Page, terminal: Terminal) -> None:
+    """List the other incidents that have to do with it, with ids that can be typed."""
+    rows = [
+        (one.incident.id, one.incident.reporter, one.incident.status, one.incident.updated_at, one.why,
+         one.incident.summary)
+        for one in page.related
+        if one.incident is not None
+    ]  # fmt: skip
+    _section("Has to do with", ("ID", "REPORTED BY", "STATUS", "CHANGED", "WHY", "WHAT"), rows, terminal)
+    strange = [one.identity for one in page.related if one.incident is None]
+    _section("Related incidents", ("IDENTIFIER",), [(_identifier(one),) for one in strange], terminal)
+    for one in strange[:1]:
+        asking = f"incident-bridge inquire --to {one.name or 'DOMAIN'} --id {one.name or 'NAME'}/{one.text}"
+        terminal.line(f"  Not known here. To ask: {cell(asking)}")
 
 
 def _field(terminal: Terminal, label: str, value: object) -> None:
@@ -86,9 +148,6 @@ def _document(document: Document, terminal: Terminal) -> None:
     _section("Contacts", ("ROLE", "TYPE", "ADDRESS", "NAME"), contacts, terminal)
     _section("Asked for", ("ACTION", "TEXT"), map(_expectation, document.expectations), terminal)
     _section("What was done", ("WHEN", "ACTION", "TEXT"), map(_history, document.history), terminal)
-    _section(
-        "Related incidents", ("IDENTIFIER",), [(_identifier(one),) for one in document.related], terminal
-    )
     others = [(_identifier(one),) for one in document.alternatives]
     _section("Also known as", ("IDENTIFIER",), others, terminal)
 
@@ -107,7 +166,12 @@ def _impact(impact: Impact) -> str:
 
 def _addresses(title: str, sources: Sequence[Source], terminal: Terminal) -> None:
     rows = [
-        (source.address, source.category, ", ".join(source.roles), "; ".join(map(counter, source.counters)))
+        (
+            address_cell(source.address),
+            source.category,
+            ", ".join(source.roles),
+            "; ".join(map(counter, source.counters)),
+        )
         for source in sources
     ]
     _section(title, ("ADDRESS", "KIND", "ROLE", "COUNTERS"), rows, terminal)
@@ -124,7 +188,7 @@ def counter(one: Counter) -> str:
 
 
 def _contact(contact: Contact) -> tuple[object, ...]:
-    addresses = (*(f"xmpp:{jid}" for jid in contact.jids), *contact.emails, *contact.phones)
+    addresses = (*(f"xmpp:{address_cell(jid)}" for jid in contact.jids), *contact.emails, *contact.phones)
     return contact.role, contact.type, ", ".join(addresses), contact.name
 
 
@@ -136,31 +200,17 @@ def _history(item: HistoryItem) -> tuple[object, ...]:
     return item.at, item.action, "; ".join(text.text for text in item.descriptions)
 
 
-def _senders(incident: Incident, interactions: Sequence[Interaction], terminal: Terminal) -> None:
-    by_id = {one.id: one for one in interactions}
-    terminal.title("Who told us")
-    rows = []
-    for number, edition in enumerate(incident.editions, start=1):
-        sent = by_id.get(edition.interaction_id)
-        sender = sent.sender if sent else None
-        rows.append(
-            (
-                number,
-                edition.received_at,
-                edition.status,
-                sender,
-                sent and sent.trust,
-                sent and standing(sent),
-            )
-        )
-    terminal.table(("EDITION", "CAME", "STATUS", "SENDER", "COUNTED AS", "ANSWER"), rows, indent=2)
-    newest = interactions[-1]
+def _sender(newest: Interaction, terminal: Terminal) -> None:
+    """Say how the server that told it proved who it is."""
+    if newest.way is Way.SENT:
+        return
+    terminal.title("Who told us last")
+    _field(terminal, "Sender", address_cell(newest.sender))
     _field(terminal, "Server proven", _PROVEN[newest.stream.authentication])
     _field(terminal, "Stream", _stream(newest.stream))
     if newest.stream.certificate_sha256:
         _field(terminal, "Certificate", f"SHA-256 {newest.stream.certificate_sha256}")
     _field(terminal, "IQ id", newest.iq_id)
-    _field(terminal, "Interaction", newest.id)
 
 
 def _stream(stream: Stream) -> str:
@@ -168,10 +218,17 @@ def _stream(stream: Stream) -> str:
     return f"{stream.direction}, {tls}"
 
 
-def _repairs(interactions: Sequence[Interaction], terminal: Terminal) -> None:
-    newest = interactions[-1]
-    if not newest.repairs:
-        terminal.title("The document needed no repair.")
-        return
+def _repairs(page: Page, newest: Interaction, terminal: Terminal) -> None:
+    """List what was repaired or left out on reading, in each document that was received."""
+    titles = ("WHERE", "WHAT WAS WRONG", "WHAT WE DID")
     rows = [(repair.path, repair.rule, repair.done) for repair in newest.repairs]
-    _section("What was repaired in the document", ("WHERE", "WHAT WAS WRONG", "WHAT WE DID"), rows, terminal)
+    _section("What was repaired in the document", titles, rows, terminal)
+    others = [
+        (one.id, repair.path, repair.rule, repair.done)
+        for one in page.interactions
+        for repair in one.repairs
+        if one is not newest
+    ]
+    _section("What was repaired in the other documents", ("INTERACTION", *titles), others, terminal)
+    if not rows and newest.way is Way.RECEIVED:
+        terminal.title("The document needed no repair.")

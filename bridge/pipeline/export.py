@@ -1,0 +1,23 @@
+"""An interaction's document for other programs."""
+
+from lxml import etree
+
+from bridge.iodef.table import NAMESPACE, tag
+from bridge.iodef.write import write
+from bridge.policy.disclosure import reread
+from bridge.policy.record import Interaction
+from bridge.xmpp import xml
+
+
+def exported(interaction: Interaction) -> bytes:
+    """The document as canonical IODEF, whole: an IODEF-Document with one Incident, valid against the schema.
+
+    Args:
+        interaction: loaded with its original.
+    """
+    incident = write(reread(interaction).tree, reported_at=interaction.received_at, contact=interaction.peer)
+    document = etree.Element(tag("IODEF-Document"), nsmap={None: NAMESPACE})
+    document.set("version", "1.00")
+    document.set("lang", interaction.document.lang or "en")
+    document.append(incident)
+    return xml.serialize(document)
