@@ -3,6 +3,8 @@
 House rules: the result is in order but not complete; `write.py` completes it. Reading it gives the view again.
 """
 
+from copy import deepcopy
+
 from lxml import etree
 
 from bridge.iodef.model import (
@@ -16,6 +18,7 @@ from bridge.iodef.model import (
     Source,
     Text,
 )
+from bridge.iodef.read import is_status
 from bridge.iodef.table import CLASSES, EXT_VALUE, JID_NAMESPACE, NAMESPACE, XEP_NAMESPACE, tag
 from bridge.iodef.values import time_text
 from bridge.xmpp.xml import Element, legal
@@ -56,6 +59,30 @@ def build(incident: Incident) -> Element:
         data = _add(root, "AdditionalData", incident.status)
         _set(data, dtype="string", meaning="status", formatid=XEP_NAMESPACE)
     return root
+
+
+def add_history(tree: Element, items: tuple[HistoryItem, ...], *, purpose: str | None = None) -> Element:
+    """A copy of an Incident with more History and without a status; everything else stays as it is.
+
+    Args:
+        tree: a repaired Incident.
+        items: what goes to the end of its History; not restricted, also where the History before is.
+        purpose: the copy's `Incident@purpose`; None leaves it.
+    """
+    copy = deepcopy(tree)
+    if purpose is not None:
+        copy.attrib.pop("ext-purpose", None)
+        _code(copy, "purpose", purpose)
+    for data in copy.findall(tag("AdditionalData")):
+        if is_status(data):
+            copy.remove(data)
+    history = copy.find(tag("History"))
+    if history is None and items:
+        history = _add(copy, "History")
+    for item in items:
+        if history is not None:
+            _history_item(history, item, copy.get("lang"))
+    return copy
 
 
 def _assessment(root: Element, incident: Incident) -> None:

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from bridge.errors import ConfigError, ConflictError
+from bridge.iodef.build import add_history
 from bridge.iodef.model import Expectation, HistoryItem, IncidentId, Restriction, Text
 from bridge.iodef.model import Incident as Document
 from bridge.iodef.read import read as read_document
+from bridge.iodef.table import tag
 from bridge.policy import disclosure, forwarding, outgoing
 from bridge.policy.admit import question_name
 from bridge.policy.change import Change, Event, Put, Remember
@@ -110,13 +112,7 @@ async def respond(
     done = {Outcome.DONE: wanted, Outcome.DECLINED: ("nothing",), Outcome.PARTLY: tuple(actions)}[outcome]
     described = (Text(text=text),) if text else ()
     items = tuple(HistoryItem(action=one, at=origin.now, descriptions=described) for one in done)
-    document = replace(
-        asked.document,
-        purpose=Kind.RESPONSE.purpose,
-        history=(*asked.document.history, *items),
-        restriction=Restriction.NEED_TO_KNOW,
-        status=None,
-    )
+    document = add_history(disclosure.reread(asked).tree, items, purpose=Kind.RESPONSE.purpose)
     payload, view = _payload(origin, Kind.RESPONSE, document, status=None)
     drafts = (_draft(origin, Kind.RESPONSE, asked.peer, payload, view, asked.incident_id, answers=asked.id),)
     settled = replace(asked, outcome=outcome, original=None)
@@ -133,16 +129,16 @@ async def resolve(store: Store, origin: Origin, incident: Incident, *, text: str
     """
     if not incident.is_own:
         raise ConfigError(f"{incident.reporter} reported it, so only {incident.reporter} can resolve it")
-    last = incident.editions[-1].interaction_id
+    last = incident.current.interaction_id
     fetched = await load.fetch(store, names=[keys.interaction(last)], originals=True)
     newest = fetched.records[keys.interaction(last)]
     if not isinstance(newest, Interaction):
         raise ConfigError("its document is gone from the store")
     described = (Text(text=text),) if text else ()
     item = HistoryItem(action="other", at=origin.now, descriptions=described)
-    document = replace(
-        newest.document, history=(*newest.document.history, item), reported_at=origin.now, status=None
-    )
+    document = add_history(disclosure.reread(newest).tree, (item,))
+    for reported_at in document.findall(tag("ReportTime")):
+        document.remove(reported_at)  # it is now
     to = replace(origin, to=incident.told)
     return await _about_own(store, to, Kind.REPORT, document, status=Status.RESOLVED, about=incident)
 

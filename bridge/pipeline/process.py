@@ -102,7 +102,7 @@ async def _with_told(store: Store, state: State, items: Sequence[Item]) -> State
     incidents = [one for one in state.incidents.values() if one is not None]
     told = {domain for one in incidents for domain in one.told}
     is_asked = any("inquiry" in item for item in items)
-    documents = {one.editions[-1].interaction_id for one in incidents} if is_asked else set()
+    documents = {one.current.interaction_id for one in incidents} if is_asked else set()
     if told or state.forward_to or is_asked:
         documents |= {item["id"] for item in items if "incident" in item}
     names = [keys.peer(state.host, domain) for domain in told - state.peers.keys()]

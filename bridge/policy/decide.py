@@ -12,14 +12,17 @@ from typing import Any, Protocol, assert_never
 from bridge.errors import Condition, ErrorType, StanzaError
 from bridge.iodef.model import Restriction
 from bridge.policy import disclosure, forwarding, lanes, notice, outgoing
-from bridge.policy.change import Change, Event, Mark, Put
+from bridge.policy.change import Change, Event, Mark, Put, Remember
 from bridge.policy.editions import add_edition, severity
 from bridge.policy.outcome import outcome_of
-from bridge.policy.record import Incident, Interaction, InteractionState, Notices, Peer
+from bridge.policy.record import Incident, Interaction, InteractionState, Notices, Peer, incident_id
 from bridge.policy.trust import Trust
 from bridge.webhooks.event import EventType, interaction_data
 from bridge.xep0268.model import Kind, Status
+from bridge.xmpp.jid import Jid
 from bridge.xmpp.stanza import write_error
+
+FORWARDING_SECONDS = 30  # longer than two workers can be at work on accounts of one incident
 
 
 class Rules(outgoing.Patience, Protocol):
@@ -39,7 +42,6 @@ class State:
         peers: those whose lanes are worked and those that are sent something, by domain.
         accounts: ids of incidents whose IncidentID has this text, by text.
         forward_to: domains of peers that the operator wants reports forwarded to.
-        forwarded: texts of IncidentIDs that were forwarded before.
     """
 
     host: str
@@ -112,7 +114,7 @@ def _report(state: State, interaction: Interaction, *, now: datetime) -> tuple[S
     incident = add_edition(known, interaction)
     change = _received(interaction, now)
     change += Change(
-        events=(_event(interaction, incident, _INCIDENT_EVENTS[incident.status], now=now),),
+        events=(_event(interaction, incident, _INCIDENT_EVENTS[incident.editions[-1].status], now=now),),
         counts=(("incidents", incident.status, interaction.trust),),
     )
     state = _with(state, incident)
@@ -155,7 +157,7 @@ def _response(state: State, interaction: Interaction, *, now: datetime) -> tuple
 
 def _inquiry(state: State, item: Item, *, now: datetime) -> tuple[State, Change]:
     """Answer an inquiry: `result` and then the report, or `item-not-found`, by the same path for every reason."""
-    asker = item["sender"].rpartition("@")[2].partition("/")[0]
+    asker = Jid.parse(item["sender"]).domain
     asked = item["inquiry"]
     accounts = (state.incidents.get(key) for key in state.accounts.get(asked["text"], ()))
     chosen = disclosure.choose(
@@ -180,7 +182,7 @@ def _inquiry(state: State, item: Item, *, now: datetime) -> tuple[State, Change]
         incident,
         level,
         (asker,),
-        source_id=incident.editions[-1].interaction_id,
+        source_id=incident.current.interaction_id,
         name=item["id"],
         answers=item["id"],
         now=now,
@@ -233,8 +235,17 @@ def _spread(
         to = forwarding.correction_recipients(incident, interaction)
     if not to:
         return state, Change()
-    return _tell(
+    state, change = _tell(
         state, incident, Restriction.NEED_TO_KNOW, to, source_id=interaction.id, name=interaction.id, now=now
+    )
+    return state, change + Change(remembers=(_once(incident),) if is_first else ())
+
+
+def _once(incident: Incident) -> Remember:
+    """Make stale what another worker decides about the same IncidentID at the same time; soon its index tells it."""
+    name = incident_id(incident.host, "", replace(incident.identity, instance=None))
+    return Remember(
+        host=incident.host, name=f"forwarded:{name}", value=incident.id, ttl_seconds=FORWARDING_SECONDS
     )
 
 
@@ -295,7 +306,11 @@ def _notify(state: State, interaction: Interaction, *, now: datetime) -> tuple[S
 
 
 def _with(state: State, incident: Incident) -> State:
-    return replace(state, incidents={**state.incidents, incident.id: incident})
+    """Let later items see an incident, also as one of the accounts of its IncidentID."""
+    text = incident.identity.text
+    known = state.accounts.get(text, ())
+    accounts = state.accounts if incident.id in known else {**state.accounts, text: (incident.id, *known)}
+    return replace(state, incidents={**state.incidents, incident.id: incident}, accounts=accounts)
 
 
 def _with_interaction(state: State, interaction: Interaction) -> State:
@@ -326,7 +341,7 @@ def _event(interaction: Interaction, incident: Incident, kind: EventType, *, now
         },
         incident_id=incident.id,
         reporter=incident.reporter,
-        status=incident.status,
+        status=incident.editions[-1].status,
         severity=severity(interaction.document),
         document=interaction.document,
         repairs=interaction.repairs,

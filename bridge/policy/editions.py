@@ -16,7 +16,12 @@ def add_edition(known: Incident | None, interaction: Interaction) -> Incident:
     """Add what an interaction tells; what a stranger reported stays quarantined until a trusted stream tells it."""
     document = interaction.document
     status = _status(interaction, known)
-    edition = Edition(interaction_id=interaction.id, received_at=interaction.received_at, status=status)
+    edition = Edition(
+        interaction_id=interaction.id,
+        received_at=interaction.received_at,
+        status=status,
+        quarantined=interaction.quarantined,
+    )
     if known is None:
         known = Incident(
             id=interaction.incident_id,
@@ -31,16 +36,17 @@ def add_edition(known: Incident | None, interaction: Interaction) -> Incident:
             updated_at=interaction.received_at,
             editions=(),
         )
-    editions = (*known.editions, edition)
-    if len(editions) > MAX_EDITIONS:
-        editions = (editions[0], *editions[-MAX_EDITIONS + 1 :])
+    editions = _bounded((*known.editions, edition))
+    updated_at = max(known.updated_at, interaction.received_at)
+    if interaction.quarantined and not known.quarantined:
+        return replace(known, updated_at=updated_at, editions=editions)
     return replace(
         known,
         status=status,
         quarantined=known.quarantined and interaction.quarantined,
         severity=severity(document),
         summary=summary(document),
-        updated_at=max(known.updated_at, interaction.received_at),
+        updated_at=updated_at,
         editions=editions,
         restriction=document.restriction,
         sources=tuple(dict.fromkeys(source.jid or source.address for source in document.sources))[
@@ -48,6 +54,14 @@ def add_edition(known: Incident | None, interaction: Interaction) -> Incident:
         ],
         parties=parties(document),
     )
+
+
+def _bounded(editions: tuple[Edition, ...]) -> tuple[Edition, ...]:
+    """Leave out the oldest but the first where there are too many, those in quarantine before the others."""
+    if len(editions) <= MAX_EDITIONS:
+        return editions
+    surplus = next((one for one in editions[1:-1] if one.quarantined), editions[1])
+    return tuple(one for one in editions if one is not surplus)
 
 
 def _status(interaction: Interaction, known: Incident | None) -> Status:

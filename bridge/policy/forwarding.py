@@ -22,7 +22,9 @@ def recipients(
         peers: those that the operator wants reports forwarded to.
         others: everybody's accounts with the same IncidentID text; whoever reported one has it.
     """
-    if interaction.quarantined or incident.restriction not in (Restriction.PUBLIC, Restriction.NEED_TO_KNOW):
+    if interaction.quarantined or interaction.trust is not Trust.TRUSTED:
+        return ()  # a stranger's answer to an inquiry of ours is not quarantined, but goes nowhere by itself
+    if incident.restriction not in (Restriction.PUBLIC, Restriction.NEED_TO_KNOW):
         return ()
     same = [one for one in others if one.identity.key[:2] == incident.identity.key[:2]]
     have_it = {incident.reporter, incident.host, incident.identity.name.casefold()}

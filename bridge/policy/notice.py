@@ -16,6 +16,7 @@ from bridge.xep0268.model import Kind
 NOTICE_SECONDS = 60
 DIGEST_SECONDS = 3600
 _MOST_LINES = 20
+_MOST_BYTES = 1000  # of lines; Prosody takes a message of 2000 bytes, and a domain may have a thousand
 Waiting = tuple[tuple[str, Kind, int], ...]
 
 
@@ -44,9 +45,16 @@ def text(notices: Notices, name: str) -> str | None:
     waiting = notices.digest if name == "digest" else notices.waiting
     if not waiting:
         return None
-    lines = [f"{peer}: {_counted(kind, count)}" for peer, kind, count in waiting[:_MOST_LINES]]
-    if len(waiting) > _MOST_LINES:
-        lines.append(f"and {len(waiting) - _MOST_LINES} more")
+    lines: list[str] = []
+    size_bytes = 0
+    for peer, kind, count in waiting[:_MOST_LINES]:
+        line = f"{peer}: {_counted(kind, count)}"
+        size_bytes += len(line.encode()) + 1
+        if size_bytes > _MOST_BYTES:
+            break
+        lines.append(line)
+    if len(lines) < len(waiting):
+        lines.append(f"and {len(waiting) - len(lines)} more")
     head = (
         f"Incidents for {notices.host} from servers you have not decided about (in quarantine):"
         if name == "digest"

@@ -12,10 +12,12 @@ _NOTHING = "nothing"
 def outcome_of(response: Document, request: Document) -> Outcome | None:
     """Compare a response's History with what was asked; None: it does not say.
 
-    Done if every action asked for stands in the History, partly if some do, declined if an item says `nothing`.
+    Done if every action asked for stands in the History, partly if some do, declined if an item says `nothing`;
+    what stood in the request's own History does not count.
     """
     asked = {one.action for one in request.expectations}
-    done = {one.action for one in response.history}
+    before = {(one.action, one.at) for one in request.history}
+    done = {one.action for one in response.history if (one.action, one.at) not in before}
     if asked and asked <= done:
         return Outcome.DONE
     if asked & done:

@@ -111,16 +111,17 @@ class Interaction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edition:
-    """One version of an incident: the interaction that brought it."""
+    """One version of an incident: the interaction that brought it, and whether that lies in quarantine."""
 
     interaction_id: str
     received_at: datetime
     status: Status
+    quarantined: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
-    """What one peer told one host under one IncidentID; its content is that of the newest edition's interaction.
+    """What one peer told one host under one IncidentID; its content is that of `current`.
 
     Attributes:
         id: made from (host, reporter, identity) by `incident_id`, so the same incident is found without an index.
@@ -153,6 +154,15 @@ class Incident:
     def is_own(self) -> bool:
         """Whether this host itself reported it."""
         return self.reporter == self.host
+
+    @property
+    def current(self) -> Edition:
+        """The edition that counts: the newest, but none in quarantine where the incident is not.
+
+        A weak stream in a trusted peer's name can add to an incident, and changes nothing of it.
+        """
+        trusted = (one for one in reversed(self.editions) if not one.quarantined)
+        return self.editions[-1] if self.quarantined else next(trusted, self.editions[-1])
 
 
 MAX_INDEXED = 50
