@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from bridge.policy import admit
+from bridge.errors import RefusedError, StanzaError
+from bridge.policy import admit, decide
 from bridge.policy.admit import Arrival
-from bridge.policy.record import Bucket, Peer, Quarantine
+from bridge.policy.disclosure import Inquiries
+from bridge.policy.record import Bucket, Incident, Interaction, Notices, Peer, Quarantine
 from bridge.policy.trust import Authentication, Direction, Stream, Trust
+from bridge.xep0268.model import Kind, Reading
+from bridge.xep0268.read import read
 from bridge.xmpp import xml
-from bridge.xmpp.stanza import read_iq
+from bridge.xmpp.stanza import Iq, read_iq
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "xep0268"
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
@@ -33,6 +37,9 @@ class Rules:
     quota_burst: float = 120
     quota_strangers_per_minute: float = 600
     quota_strangers_burst: float = 1200
+    inquiries: Inquiries = Inquiries.PARTIES
+    answer_seconds: int = 300
+    give_up_seconds: int = 86_400
 
 
 def payload(kind: str, *, text: str = "4BF5D2CE-7C90-4860-BEF2-43A7D777D5FF") -> str:
@@ -44,10 +51,25 @@ def payload(kind: str, *, text: str = "4BF5D2CE-7C90-4860-BEF2-43A7D777D5FF") ->
 
 
 def stanza(
-    kind: str = "report", *, sender: str = "b.test", to: str = "a.test", type: str = "set", **more: str
+    kind: str = "report", *, sender: str = "b.test", to: str = "a.test", type: str = "", **more: str
 ) -> str:
-    iq_id = more.pop("iq_id", "x1")
-    return f"<iq from='{sender}' id='{iq_id}' to='{to}' type='{type}'>{payload(kind, **more)}</iq>"
+    """An IQ with the example of this kind, of the right type unless told otherwise."""
+    iq_id, iq_type = more.pop("iq_id", "x1"), type or Kind(kind).iq_type
+    return f"<iq from='{sender}' id='{iq_id}' to='{to}' type='{iq_type}'>{payload(kind, **more)}</iq>"
+
+
+def reading_of(iq: Iq) -> Reading | StanzaError:
+    try:
+        return read(iq)
+    except RefusedError as error:
+        return error.stanza_error
+
+
+def arrival_of(original: bytes, *, id: str, stream: Stream = SECURE) -> Arrival:
+    iq = read_iq(xml.parse(original))
+    assert iq.payload is not None
+    digest = xml.digest(iq.payload)
+    return Arrival(id=id, iq=iq, stream=stream, reading=reading_of(iq), digest=digest, original=original)
 
 
 @pytest.fixture
@@ -55,11 +77,7 @@ def arrive() -> Callable[..., Arrival]:
     count = iter(range(10**6))
 
     def make(*, stream: Stream = SECURE, **more: str) -> Arrival:
-        original = stanza(**more).encode()
-        iq = read_iq(xml.parse(original))
-        assert iq.payload is not None
-        digest = xml.digest(iq.payload)
-        return Arrival(id=f"i{next(count)}", iq=iq, stream=stream, digest=digest, original=original)
+        return arrival_of(stanza(**more).encode(), id=f"i{next(count)}", stream=stream)
 
     return make
 
@@ -77,3 +95,22 @@ def state(
         remembered={},
         fill=fill,
     )
+
+
+def deciding(*interactions: Interaction, **changes: object) -> decide.State:
+    """What is known when these are decided: nothing but them and their peers, unless told otherwise."""
+    incidents: dict[str, Incident | None] = {one.incident_id: None for one in interactions}
+    usual: dict[str, object] = {
+        "host": "a.test",
+        "rules": Rules(),
+        "incidents": incidents,
+        "interactions": {one.id: one for one in interactions},
+        "peers": {one.peer: Peer(host="a.test", domain=one.peer) for one in interactions},
+        "notices": Notices(host="a.test"),
+    }
+    return decide.State(**{**usual, **changes})  # type: ignore[arg-type]
+
+
+def waiting(interaction: Interaction) -> dict[str, str]:
+    """Its place in its peer's lane."""
+    return {"id": interaction.id, "incident": interaction.incident_id}

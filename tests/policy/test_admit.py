@@ -1,6 +1,7 @@
 """Who gets in, how far, and what the others are told."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -8,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import RefusedError
-from bridge.policy.admit import Arrival, OverQuotaError, admit, charge, puts, refill
+from bridge.policy.admit import Arrival, OverQuotaError, admit, charge, names_of, puts, refill
 from bridge.policy.change import Queue
 from bridge.policy.record import STRANGERS, Interaction
-from bridge.policy.trust import Authentication, Direction, Stream, Trust, standing
+from bridge.policy.trust import Authentication, Direction, Rule, Stream, Trust, standing
+from bridge.xep0268.model import Kind
 
-from .conftest import NOW, SECURE, stanza, state
+from .conftest import NOW, arrival_of, stanza, state
 
 Arrive = Callable[..., Arrival]
 
@@ -84,9 +86,90 @@ def test_strangers_are_refused_where_the_operator_says_so(arrive: Arrive) -> Non
     assert refusal(state(strangers="refuse"), arrive()) == "auth/forbidden"
 
 
-@pytest.mark.parametrize(("kind", "type"), [("inquiry", "get"), ("request", "get"), ("response", "set")])
-def test_what_is_not_handled_yet_says_so(arrive: Arrive, kind: str, type: str) -> None:
-    assert refusal(state(), arrive(kind=kind, type=type)) == "cancel/feature-not-implemented"
+def test_a_request_is_stored_like_a_report(arrive: Arrive) -> None:
+    _, change = admit(state(trust=Trust.TRUSTED), arrive(kind="request"), now=NOW)
+    assert (stored(change).kind, stored(change).quarantined) == (Kind.REQUEST, False)
+    assert [one.action for one in stored(change).document.expectations] == ["block-host"]
+
+
+def test_an_inquiry_waits_in_its_lane_and_leaves_no_record(arrive: Arrive) -> None:
+    before = state()
+    after, change = admit(before, arrive(kind="inquiry"), now=NOW)
+    assert (change.puts, change.remembers, puts(before, after)) == ((), (), ())
+    (append,) = change.appends
+    assert (append.queue, append.lane, append.item["trust"]) == (
+        Queue.INCIDENTS,
+        "a.test|b.test",
+        "stranger",
+    )
+
+
+def test_a_response_that_nobody_asked_for_is_quarantined_whoever_sends_it(arrive: Arrive) -> None:
+    _, change = admit(state(trust=Trust.TRUSTED), arrive(kind="response"), now=NOW)
+    assert (stored(change).quarantined, stored(change).answers) == (True, None)
+
+
+@pytest.mark.parametrize(("kind", "question"), [("report", Kind.INQUIRY), ("response", Kind.REQUEST)])
+def test_what_answers_a_question_of_ours_is_not_quarantined(
+    arrive: Arrive, kind: str, question: Kind
+) -> None:
+    arrival = arrive(kind=kind)
+    name = names_of("a.test", arrival)[1]
+    assert name.startswith(question)
+    before = replace(state(), remembered={name: "asked own"})
+    _, change = admit(before, arrival, now=NOW)
+    assert (stored(change).quarantined, stored(change).answers) == (False, "asked")
+    assert (stored(change).incident_id == "own") is (kind == "response")
+
+
+def test_the_answer_of_another_peer_does_not_count(arrive: Arrive) -> None:
+    name = names_of("a.test", arrive(kind="response"))[1]
+    before = replace(state(domain="c.test"), remembered={name: "asked own"})
+    _, change = admit(before, arrive(kind="response", sender="c.test"), now=NOW)
+    assert (stored(change).quarantined, stored(change).answers) == (True, None)
+
+
+@pytest.mark.parametrize("trust", [Trust.TRUSTED, Trust.STRANGER])
+@pytest.mark.parametrize("kind", Kind)
+def test_a_kind_that_the_operator_refuses_is_refused_and_no_other(
+    arrive: Arrive, kind: Kind, trust: Trust
+) -> None:
+    before = state(trust=trust)
+    peer = replace(before.peers["b.test"], rules={kind: Rule.REFUSE})
+    before = replace(before, peers={"b.test": peer})
+    assert refusal(before, arrive(kind=kind)) == "auth/forbidden"
+    for other in set(Kind) - {kind}:
+        admit(before, arrive(kind=other), now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("trust", "decided", "expected"),
+    [
+        (Trust.TRUSTED, None, Rule.NOTIFY),
+        (Trust.TRUSTED, Rule.ACCEPT, Rule.ACCEPT),
+        (Trust.TRUSTED, Rule.QUARANTINE, Rule.QUARANTINE),
+        (Trust.STRANGER, None, Rule.QUARANTINE),
+        (Trust.STRANGER, Rule.ACCEPT, Rule.QUARANTINE),
+        (Trust.STRANGER, Rule.NOTIFY, Rule.QUARANTINE),
+    ],
+)
+def test_a_rule_lifts_no_stranger_out_of_quarantine(
+    arrive: Arrive, trust: Trust, decided: Rule | None, expected: Rule
+) -> None:
+    before = state(trust=trust)
+    peer = replace(before.peers["b.test"], rules={} if decided is None else {Kind.REPORT: decided})
+    _, change = admit(replace(before, peers={"b.test": peer}), arrive(), now=NOW)
+    assert (stored(change).rule, stored(change).quarantined) == (expected, expected is Rule.QUARANTINE)
+
+
+def test_what_cannot_be_read_is_told_only_to_those_who_may_talk_to_us(arrive: Arrive) -> None:
+    broken = "<IncidentID name='jabber.org'>"
+    original = (
+        stanza().replace(broken, "<Method/>" + broken).replace("4BF5D2CE-7C90-4860-BEF2-43A7D777D5FF", "")
+    )
+    arrival = arrival_of(original.encode(), id="i1")
+    assert refusal(state(), arrival) == "modify/bad-request"
+    assert refusal(state(trust=Trust.BLOCKED), arrival) == "auth/forbidden"
 
 
 @pytest.mark.parametrize(("fill", "trust"), [(0.8, Trust.STRANGER), (0.95, Trust.TRUSTED)])
@@ -99,14 +182,9 @@ def test_a_full_store_refuses_strangers_first_and_then_everybody(
 
 @given(st.lists(st.integers(0, 3), max_size=40))
 def test_the_quarantine_never_outgrows_its_bounds(texts: list[int]) -> None:
-    import bridge.xmpp.stanza as stanzas
-    from bridge.xmpp import xml
-
     current = state(quarantine_max=5, quarantine_max_per_peer=3, quarantine_max_bytes=9000)
     for number, text in enumerate(texts):
-        original = stanza(text=f"{text}-{number}").encode()
-        iq = stanzas.read_iq(xml.parse(original))
-        arrival = Arrival(id=f"i{number}", iq=iq, stream=SECURE, digest=str(number), original=original)
+        arrival = arrival_of(stanza(text=f"{text}-{number}").encode(), id=f"i{number}")
         try:
             current, _ = admit(current, arrival, now=NOW)
         except RefusedError:
@@ -150,8 +228,6 @@ def test_all_strangers_together_have_a_quota_that_trusted_peers_do_not_share(arr
 def test_a_bucket_holds_between_nothing_and_its_burst(
     steps: list[tuple[float, bool]], per_minute: float, burst: float
 ) -> None:
-    from dataclasses import replace
-
     now, bucket = NOW, None
     for seconds, take in steps:
         now += timedelta(seconds=seconds)
