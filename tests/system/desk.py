@@ -103,6 +103,19 @@ class Desk:
         found = [one for one in fetched.records.values() if isinstance(one, record.Incident)]
         return {(one.reporter, one.identity.text): one for one in found}
 
+    async def about(self, reporter: str, text: str) -> tuple[record.Incident, list[Interaction]]:
+        """An incident, and all that was sent and received about it, oldest first; both must be there."""
+        incident = (await self.incidents()).get((reporter, text))
+        assert incident is not None, f"{self.host} knows of no {text} reported by {reporter}"
+        store = await open_store(load_settings(self.bridge.config_path).store_url())
+        try:
+            index = keys.interactions(incident.id)
+            ids = (await load.newest(store, [index], limit=1000))[index]
+        finally:
+            await close(store)
+        found = await self.interactions(*ids)
+        return incident, sorted(found, key=lambda one: one.received_at)
+
     async def decide(self, domain: str, *, trust: Trust = Trust.TRUSTED, forward: bool = False) -> None:
         """Trust a peer, and have reports of others forwarded to it."""
         store = await open_store(load_settings(self.bridge.config_path).store_url())

@@ -8,11 +8,16 @@ ID = "4BF5D2CE-7C90-4860-BEF2-43A7D777D5FF"
 INCIDENT = "{urn:ietf:params:xml:ns:iodef-1.0}Incident"
 
 
-def payload(text: str = ID) -> str:
-    """The example's payload, byte for byte; `text` replaces the IncidentID's."""
+def payload(text: str = ID, *, restriction: str | None = None) -> str:
+    """The example's payload, byte for byte; `text` replaces the IncidentID's, `restriction` lets it be told others."""
     found = re.search(r"<report\b.*</report>", REPORT.read_text(encoding="utf-8"), re.DOTALL)
     assert found is not None
-    return found[0].replace(ID, text)
+    body = found[0].replace(ID, text)
+    return (
+        body
+        if restriction is None
+        else body.replace("<Incident ", f"<Incident restriction='{restriction}' ", 1)
+    )
 
 
 def report(

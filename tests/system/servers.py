@@ -18,6 +18,7 @@ import inspect
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -254,6 +255,13 @@ class Server(Protocol):
 S = TypeVar("S", bound=Server)
 
 
+def processes_of(server: Server) -> list[Process]:
+    """What runs for a server."""
+    if isinstance(server, Bridge):
+        return list(server.processes.values())
+    return [process] if isinstance(process := getattr(server, "process", None), Process) else []
+
+
 @dataclasses.dataclass
 class Lab:
     """Makes servers and ends them all; one for each test."""
@@ -358,7 +366,11 @@ class Lab:
         return {name: "\n".join(server.log().splitlines()[-60:]) for name, server in self.servers.items()}
 
     def close(self) -> None:
-        """End everything and remove the folder."""
+        """End everything, at the same time, and remove the folder."""
+        for server in self.servers.values():
+            for process in processes_of(server):
+                process.signal(signal.SIGCONT)
+                process.signal(signal.SIGTERM)
         for server in reversed(list(self.servers.values())):
             server.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
