@@ -28,7 +28,7 @@ from bridge.cli.stored import (
     with_original,
 )
 from bridge.config import Settings, load_settings
-from bridge.errors import ConflictError, MalformedError
+from bridge.errors import ConfigError, ConflictError, MalformedError
 from bridge.iodef.model import Incident as Document
 from bridge.iodef.model import IncidentId
 from bridge.pipeline import originate
@@ -190,6 +190,8 @@ async def _settled(story: Story, call: _Call) -> Originated:
             return await story(call)
         except ConflictError:
             continue
+        except ConfigError as error:
+            raise UsageError(str(error)) from None
     raise ConflictError("the store changes faster than this can be written; try again")
 
 

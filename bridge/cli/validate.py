@@ -8,10 +8,10 @@ from pathlib import Path
 
 from lxml import etree
 
-from bridge.cli.arguments import Commands, command
+from bridge.cli.arguments import Commands, UsageError, command
 from bridge.cli.output import Exit, Terminal, count
 from bridge.config import PolicySettings
-from bridge.errors import ConfigError, MalformedError, RefusedError, StanzaError
+from bridge.errors import MalformedError, RefusedError, StanzaError
 from bridge.iodef.table import NAMESPACE as IODEF_NAMESPACE
 from bridge.log import visible
 from bridge.policy.admit import Arrival, State, admit, charge
@@ -95,7 +95,7 @@ def read_bytes(name: str, *, most: int = _MOST_BYTES) -> bytes:
         with Path(name).open("rb") as file:
             return file.read(most)
     except OSError as error:
-        raise ConfigError(f"{name}: cannot be read: {error.strerror}") from None
+        raise UsageError(f"{name}: cannot be read: {error.strerror}") from None
 
 
 def judge(data: bytes, *, sender: str | None, kind: Kind) -> Verdict:

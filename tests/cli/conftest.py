@@ -7,7 +7,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,18 @@ from typing import Any
 import pytest
 
 from bridge.cli.main import main
-from bridge.policy.change import Change, Put
-from bridge.policy.decide import State, decide, incident_puts
-from bridge.policy.record import Interaction, Peer, Way, incident_id
-from bridge.policy.trust import Authentication, Direction, Stream, Trust
-from bridge.store.commit import commit
-from bridge.store.connect import close, open_store
+from bridge.cli.peers import write_peer
+from bridge.config import PolicySettings
+from bridge.pipeline.process import process
+from bridge.pipeline.send_stanzas import send_stanzas
+from bridge.policy import lanes, outgoing
+from bridge.policy.change import Change, Put, Queue
+from bridge.policy.record import Failure, Interaction, Peer, Way, incident_id
+from bridge.policy.trust import Authentication, Direction, Rule, Stream, Trust
+from bridge.store.commit import commit, finished
+from bridge.store.connect import Store, close, open_store
 from bridge.store.embedded import EmbeddedServer, start_embedded
+from bridge.store.lanes import take
 from bridge.xep0268.read import read
 from bridge.xmpp import xml
 from bridge.xmpp.jid import Jid
@@ -91,6 +96,7 @@ def configuration(server: EmbeddedServer) -> str:
     return f'[store]\nurl = "{server.url}"\n[hosts."{HOST}"]\nsecret = "{SECRET}"\n'
 
 
+RULES = PolicySettings()
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 VECTORS = Path(__file__).resolve().parents[1] / "vectors" / "xep0268"
 
@@ -122,29 +128,124 @@ def interaction(number: int, payload: bytes, *, peer: str, trust: Trust = Trust.
         document=reading.incident,
         repairs=reading.repairs,
         incident_id=incident_id(HOST, peer, reading.incident.identity),
+        rule=Rule.QUARANTINE if trust is Trust.STRANGER else Rule.NOTIFY,
         original=payload,
     )
 
 
 def store_all(url: str, interactions: Sequence[Interaction]) -> None:
-    """Empty the store, then decide about the interactions as a worker does, and commit."""
+    """Empty the store, put the interactions into their lanes as receiving does, and decide about them."""
 
     async def write() -> None:
         store = await open_store(url)
         await store.redis.flushall()
-        before = State(incidents=dict.fromkeys((one.incident_id for one in interactions), None))
-        state, change = before, Change(puts=tuple(Put(None, one) for one in interactions))
-        for one in interactions:
-            state, more = decide(state, one, now=NOON)
-            change += replace(more, appends=())
         peers = {
             one.peer: Peer(host=HOST, domain=one.peer, trust=one.trust, received=1) for one in interactions
         }
-        puts = (*incident_puts(before, state), *(Put(None, peer) for peer in peers.values()))
-        await commit(store, Change(puts=puts) + change)
+        change = Change(
+            puts=tuple(Put(None, one) for one in (*interactions, *peers.values())),
+            appends=tuple(
+                lanes.incoming(HOST, one.peer, {"id": one.id, "incident": one.incident_id})
+                for one in interactions
+            ),
+        )
+        await commit(store, change)
+        await drain(store, StandInProsody())
         await close(store)
 
     asyncio.run(write())
+
+
+@dataclass
+class StandInProsody:
+    """Takes every stanza and tells every admin; keeps what it was given."""
+
+    stanzas: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+    async def send(self, _: str, stanzas: Sequence[str], **__: str) -> list[dict[str, str]]:
+        self.stanzas += stanzas
+        return [{} for _ in stanzas]
+
+    async def notify(self, _: str, text: str, **__: str) -> list[str]:
+        self.notices.append(text)
+        return ["admin"]
+
+
+async def drain(store: Store, prosody: StandInProsody) -> None:
+    """Do what the workers do until nothing waits, in this process."""
+    is_busy = True
+    while is_busy:
+        is_busy = False
+        for lease in (await take(store, Queue.INCIDENTS, "test")).leases:
+            await process(store, [lease], rules=RULES, now=NOON)
+            is_busy = True
+        for lease in (await take(store, Queue.OUTGOING, "test")).leases:
+            host = lease.lane.removeprefix("host:")
+            sent = await send_stanzas(store, prosody, host, lease.items, patience=RULES, now=NOON)  # type: ignore[arg-type]
+            await commit(store, sent.change, leases=[finished(lease, lease.items[: sent.count])])
+            is_busy = True
+
+
+@dataclass
+class World:
+    """What lies beyond the store: Prosody, and peers that answer as they are told to."""
+
+    url: str
+    prosody: StandInProsody = field(default_factory=StandInProsody)
+
+    def work(self) -> None:
+        """Let the workers do all that waits."""
+
+        async def work() -> None:
+            store = await open_store(self.url)
+            await drain(store, self.prosody)
+            await close(store)
+
+        asyncio.run(work())
+
+    def answer(self, interaction_id: str, *, peer: str, failure: Failure | None = None) -> None:
+        """Let a peer answer a sending of ours, and the workers take note."""
+
+        async def answer() -> None:
+            store = await open_store(self.url)
+            given = outgoing.Answer(sender=peer, is_bounce=False, failure=failure)
+            item = outgoing.answer_item(f"a-{interaction_id}", f"ib-{interaction_id}", given)
+            await commit(store, Change(appends=(lanes.incoming(HOST, peer, item),)))
+            await drain(store, self.prosody)
+            await close(store)
+
+        asyncio.run(answer())
+
+    def receive(self, one: Interaction) -> None:
+        """Let a peer send something more."""
+
+        async def receive() -> None:
+            store = await open_store(self.url)
+            item = {"id": one.id, "incident": one.incident_id}
+            change = Change(puts=(Put(None, one),), appends=(lanes.incoming(HOST, one.peer, item),))
+            await commit(store, change)
+            await drain(store, self.prosody)
+            await close(store)
+
+        asyncio.run(receive())
+
+    def change_peer(self, domain: str, change: Callable[[Peer], Peer]) -> None:
+        """Change what is known of a peer."""
+
+        async def write() -> None:
+            store = await open_store(self.url)
+            await write_peer(store, HOST, domain, change)
+            await close(store)
+
+        asyncio.run(write())
+
+
+@pytest.fixture
+def world(server: EmbeddedServer) -> World:
+    """The world around an emptied store."""
+    store_all(server.url, [])
+    return World(server.url)
 
 
 @pytest.fixture
@@ -162,3 +263,9 @@ def add(server: EmbeddedServer) -> Callable[..., list[Interaction]]:
         return found
 
     return fill
+
+
+@pytest.fixture
+def arrive() -> Callable[[str, str], Interaction]:
+    """Makes the interaction that a vector becomes when a trusted peer sends it, an hour after noon."""
+    return lambda name, peer: interaction(60, (VECTORS / f"{name}.xml").read_bytes(), peer=peer)

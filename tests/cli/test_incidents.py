@@ -156,7 +156,7 @@ def test_a_peer_can_be_trusted_before_it_is_seen(run: Any, configuration: str, a
     run("peers", "trust", "new.example", config=configuration)
 
     row = run("peers", "list", config=configuration).out.splitlines()[1]
-    assert row.split() == ["new.example", "trusted", "0", "0", "0", "-"]
+    assert row.split() == ["new.example", "trusted", "0", "0", "0", "0", "-"]
 
 
 @pytest.mark.parametrize("domain", ["im.flosoft.biz", "user@spam.example", "spam example"])
