@@ -9,10 +9,16 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from bridge.iodef.model import Incident
 from bridge.iodef.repair import Repair
 
 SCHEMA = "incident-bridge/1"
+
+
+_DOCUMENT = TypeAdapter(Incident)
+_REPAIRS = TypeAdapter(tuple[Repair, ...])
 
 
 class EventType(StrEnum):
@@ -62,7 +68,7 @@ def interaction_data(
     repairs: tuple[Repair, ...],
 ) -> dict[str, Any]:
     """Make the `data` of an event about one interaction; `peer` is {domain, trust, authentication, quarantined}."""
-    summary = plain(document)
+    summary = _DOCUMENT.dump_python(document, mode="json")
     summary.update(id=incident_id, reporter=reporter, status=status, severity=severity)
     return {
         "schema": SCHEMA,
@@ -73,7 +79,7 @@ def interaction_data(
         "host": host,
         "peer": peer,
         "incident": summary,
-        "repairs": plain(repairs),
+        "repairs": _REPAIRS.dump_python(repairs, mode="json"),
         "links": {
             "self": f"/api/v1/incidents/{incident_id}",
             "iodef": f"/api/v1/incidents/{incident_id}/iodef",
