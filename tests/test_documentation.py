@@ -1,12 +1,16 @@
 """README says what the code does: metrics, settings, commands."""
 
+import argparse
 import re
+import shlex
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bridge import metrics
+from bridge.cli.main import parser
 from bridge.config import HostInput, PolicySettings, ServerSettings, StoreSettings, default_toml
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -27,6 +31,26 @@ def test_every_setting_stands_in_the_commented_default_configuration() -> None:
     keys = set(re.findall(r"^#?([a-z_]+) = ", default_toml(), re.MULTILINE))
     assert keys == {name.rsplit(".", 1)[1] for name in settings()}
     assert set(tomllib.loads(default_toml())) == {"server", "store", "policy"}
+
+
+def commands(under: argparse.ArgumentParser, *words: str) -> Iterator[str]:
+    inner = [one for one in under._actions if isinstance(one, argparse._SubParsersAction)]
+    if not inner:
+        yield " ".join(words)
+    for group in inner:
+        for name, one in group.choices.items():
+            yield from commands(one, *words, name)
+
+
+def test_every_command_stands_in_the_readme() -> None:
+    written = re.findall(r"incident-bridge(?: --config \S+)? ([a-z-]+(?: [a-z-]+)?)", README)
+    starts = {start for words in written for start in (words, words.split()[0])}
+    assert {name for name in commands(parser()) if name not in starts} == set()
+
+
+@pytest.mark.parametrize("words", re.findall(r"\| `incident-bridge ([^`]+)`", README))
+def test_what_the_readme_says_to_type_can_be_typed(words: str) -> None:
+    parser().parse_args(shlex.split(words))
 
 
 def test_every_metric_stands_in_the_readme_and_nothing_else() -> None:
