@@ -118,7 +118,8 @@ def _field(terminal: Terminal, label: str, value: object) -> None:
 
 def _identifier(identity: IncidentId) -> str:
     instance = f" ({identity.instance})" if identity.instance else ""
-    return f"{identity.text}{instance} of {identity.name}" if identity.name else identity.text + instance
+    text = identity.text + instance
+    return f"{text} of {address_cell(identity.name)}" if identity.name else text
 
 
 def _document(document: Document, terminal: Terminal) -> None:

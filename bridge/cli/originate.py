@@ -405,6 +405,8 @@ def _print_outcome(
     waiting = sum(not is_over(one) for one in sent)
     if waiting:
         terminal.say(f"{count(waiting, 'answer')} still to come; the workers go on trying.")
+    if any(one.state is InteractionState.QUEUED and not one.attempts for one in sent):
+        terminal.say("Prosody has not taken everything yet. To see why: incident-bridge check")
 
 
 def _plain(
