@@ -45,7 +45,7 @@ async def test_three_servers_that_all_forward_to_each_other_come_to_rest(lab: La
                 await desk.decide(other, forward=True)
 
     # d.test reports to a.test; a.test tells b.test and c.test, each of which tells the other at most once.
-    first_report = payload(restriction="need-to-know")
+    first_report = payload(restriction="need-to-know").replace("'jabber.org'", "'d.test'", 1)
     assert (await d.send_iq(iq(first_report, to="a.test", sender="d.test", id="r1"))).type == "result"
 
     await eventually(lambda: reports_at(domains[2].prosody), 10)
@@ -58,7 +58,7 @@ async def test_three_servers_that_all_forward_to_each_other_come_to_rest(lab: La
         assert senders.count("a.test") == 1
         assert senders.count(other) <= 1
         assert set(senders) <= {"a.test", other}
-    assert await reports_at(d) == [], "never back"
+    assert await reports_at(d) == [], "never to the domain in its name"
 
     # d.test corrects it: the correction goes the ways of the report and no others.
     resolved = first_report.replace(
