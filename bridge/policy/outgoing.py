@@ -155,7 +155,11 @@ def not_sendable(interaction: Interaction, why: str, *, now: datetime) -> Change
     """Note that our own Prosody would not send it at all."""
     failure = Failure(type="cancel", condition="undefined-condition", text=f"not sent by Prosody: {why}")
     after = replace(interaction, state=InteractionState.REFUSED, state_at=now, failure=failure, original=None)
-    return Change(puts=(Put(interaction, after),), counts=(("sendings", after.kind, "not-sendable"),))
+    return Change(
+        puts=(Put(interaction, after),),
+        events=(_event(after, now),),
+        counts=(("sendings", after.kind, "not-sendable"),),
+    )
 
 
 def settle(
