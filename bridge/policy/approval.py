@@ -25,7 +25,10 @@ class Possibility:
 
 
 def possibilities(document: Incident, *, host: str, trust: Trust) -> tuple[Possibility, ...]:
-    """Map each expectation of a request to what this host could do about each source, at most `MAX_TARGETS`."""
+    """Map each expectation of a request to what this host could do about each source, at most `MAX_TARGETS`.
+
+    What goes beyond that is named in a last one without an address.
+    """
     sources = document.sources[:MAX_TARGETS]
     found = [
         _possibility(expectation, source, host=host, trust=trust)
@@ -37,6 +40,13 @@ def possibilities(document: Incident, *, host: str, trust: Trust) -> tuple[Possi
             Possibility(
                 action=expectation.action, address="", mitigation=None, reason="the request names no source"
             )
+            for expectation in document.expectations
+        ]
+    surplus = len(document.sources) - len(sources)
+    if surplus:
+        reason = f"{surplus} more sources are named; one request may be about {MAX_TARGETS}"
+        found += [
+            Possibility(action=expectation.action, address="", mitigation=None, reason=reason)
             for expectation in document.expectations
         ]
     return tuple(found)

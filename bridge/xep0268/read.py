@@ -28,7 +28,7 @@ def read(iq: Iq) -> Reading:
     kind = _kind(payload)
     if iq.type is not kind.iq_type:
         raise MalformedError(kind, f"the IQ type must be {kind.iq_type}, not {iq.type}")
-    repairs: list[Repair] = []
+    repairs = _attributes(payload, kind)
     element = _incident(payload, kind, repairs)
     document = iodef.read(
         element,
@@ -76,4 +76,21 @@ def _incident(payload: Element, kind: Kind, repairs: list[Repair]) -> Element:
     if len(payload) > 1:
         rule = f"{len(payload) - 1} element(s) beside the Incident"
         repairs.append(Repair(path=str(kind), rule=rule, done="not read"))
+    texts = [payload.text, *(child.tail for child in payload)]
+    if stray := " ".join(text.strip() for text in texts if text and not text.isspace()):
+        rule = f"the text '{shown(stray)}' beside the Incident"
+        repairs.append(Repair(path=str(kind), rule=rule, done="not read"))
     return incidents[0]
+
+
+def _attributes(payload: Element, kind: Kind) -> list[Repair]:
+    """XEP-0268 gives the payloads no attributes; a status in one is taken, and whatever stands there is told."""
+    found = []
+    for name, value in payload.items():
+        rule = f"XEP-0268 has no attribute '{shown(name)}' here"
+        is_status = name == "status" and bool(value)
+        done = (
+            f"its value '{shown(value)}' taken as the status" if is_status else f"left out '{shown(value)}'"
+        )
+        found.append(Repair(path=str(kind), rule=rule, done=done))
+    return found
