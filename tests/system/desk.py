@@ -11,7 +11,7 @@ from bridge.pipeline import originate
 from bridge.pipeline.originate import Origin, Originated
 from bridge.policy import record
 from bridge.policy.change import Change, Put
-from bridge.policy.record import Interaction, InteractionState, Peer
+from bridge.policy.record import Interaction, InteractionState, Notices, Peer
 from bridge.policy.trust import Trust
 from bridge.store import keys, load
 from bridge.store.commit import commit
@@ -90,6 +90,11 @@ class Desk:
         """What the host knows of a peer."""
         [found] = await self._records([keys.peer(self.host, domain)])
         return found if isinstance(found, Peer) else Peer(host=self.host, domain=domain)
+
+    async def notices(self) -> Notices:
+        """What the admins are still to be told."""
+        [found] = await self._records([keys.notices(self.host)])
+        return found if isinstance(found, Notices) else Notices(host=self.host)
 
     async def incidents(self) -> dict[tuple[str, str], record.Incident]:
         """Every incident the host knows, by reporter and the text of its IncidentID."""
