@@ -9,7 +9,7 @@ from bridge.log import visible
 from bridge.policy.record import Incident, Interaction, InteractionState
 from bridge.policy.trust import Authentication, Stream
 
-_LABEL = 13
+_LABEL = 14
 _PROVEN = {
     Authentication.CERTIFICATE: "by a valid certificate",
     Authentication.DIALBACK_CERTIFICATE: "by dialback, with a certificate that is not trusted",

@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from bridge import log
@@ -81,7 +80,7 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     _common(root, is_default=True)
-    root.add_argument("--version", action="version", version=f"{_PROGRAM} {_version()}")
+    root.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = root.add_subparsers(metavar="COMMAND", required=True, title="commands")
     for group, names in _GROUPS.items():
         if command in names or not _is_known(command):
@@ -119,8 +118,15 @@ def _common(to: argparse.ArgumentParser, *, is_default: bool) -> None:
     to.add_argument("--log-level", choices=levels, default=default("info"), help="what to log (default info)")
 
 
-def _version() -> str:
-    try:
-        return version("prosody-incident-bridge")
-    except PackageNotFoundError:
-        return "(not installed)"
+class _Version(argparse.Action):
+    """Looks the version up only when asked, because that takes as long as a whole command."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            found = version("prosody-incident-bridge")
+        except PackageNotFoundError:
+            found = "(not installed)"
+        print(f"{_PROGRAM} {found}")
+        parser.exit()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bridge import log
 from bridge.cli.arguments import Commands, command
 from bridge.cli.output import Exit, Terminal
-from bridge.cli.supervise import Child, Tree, spawn, watched_signals
+from bridge.cli.supervise import Child, Running, Tree, spawn, watched_signals
 from bridge.config import Address, Settings, load_settings
 from bridge.policy.change import Queue
 
@@ -25,6 +25,8 @@ _TICK_SECONDS = 0.5
 _LOOK_SECONDS = 0.05
 _NOT_READY_AFTER_SECONDS = 20.0
 _SERVE_PATIENCE_SECONDS = 10.0
+_WORKER_PATIENCE_SECONDS = 15.0
+_STORE_PATIENCE_SECONDS = 30.0
 
 
 def add(commands: Commands, common: argparse.ArgumentParser) -> None:
@@ -74,17 +76,16 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _child(arguments: argparse.Namespace, settings: Settings, words: str) -> Child:
-    options = ["--log-format", _log_format(arguments), "--log-level", arguments.log_level]
+    options = ["--log-format", arguments.log_format, "--log-level", arguments.log_level]
     if settings.path:
         options += ["--config", str(settings.path.absolute())]
-    child = Child(name=words, start=lambda: spawn([*options, *words.split()]))
-    if words == "serve":
-        child.patience_seconds = _SERVE_PATIENCE_SECONDS
-    return child
-
-
-def _log_format(arguments: argparse.Namespace) -> str:
-    return str(arguments.log_format)
+    is_serve = words == "serve"
+    return Child(
+        name=words,
+        start=lambda: spawn([*options, *words.split()]),
+        level=2 if is_serve else 1,
+        patience_seconds=_SERVE_PATIENCE_SECONDS if is_serve else _WORKER_PATIENCE_SECONDS,
+    )
 
 
 class _Store:
@@ -100,6 +101,12 @@ class _Store:
     def poll(self) -> int | None:
         return self.server.process.poll()
 
+    def terminate(self) -> None:
+        self.server.process.terminate()
+
+    def kill(self) -> None:
+        self.server.process.kill()
+
 
 def _store_child(settings: Settings) -> Child:
     from bridge.store.embedded import start_embedded
@@ -107,11 +114,11 @@ def _store_child(settings: Settings) -> Child:
     def start() -> _Store:
         return _Store(start_embedded(settings.store.data_dir, max_bytes=settings.store.max_bytes))
 
-    def stop(running: object) -> None:
+    def bury(running: Running) -> None:
         if isinstance(running, _Store):
-            running.server.stop()
+            running.server.stop()  # it has ended; this gives its lock on the folder back
 
-    return Child(name="store", start=start, stop=stop)
+    return Child(name="store", start=start, bury=bury, patience_seconds=_STORE_PATIENCE_SECONDS)
 
 
 def _run(tree: Tree, terminal: Terminal, *, settings: Settings | None = None) -> int:

@@ -24,6 +24,7 @@ _LOG = log.get(__name__)
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 _LIVED_WELL_SECONDS = 30.0
+_LOOK_SECONDS = 0.02
 
 
 class Running(Protocol):
@@ -36,6 +37,12 @@ class Running(Protocol):
     def poll(self) -> int | None:
         """Its exit code, None while it runs."""
 
+    def terminate(self) -> None:
+        """Ask it to end; nothing if it has."""
+
+    def kill(self) -> None:
+        """End it; nothing if it has."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Child:
@@ -43,12 +50,15 @@ class Child:
 
     Attributes:
         start: starts it and returns it.
-        stop: asks it to end and waits; by default SIGTERM, then SIGKILL after `patience_seconds`.
+        level: higher levels need lower ones, so they start later and stop earlier.
+        bury: gives back what the process held, when it has ended, however it did.
+        patience_seconds: how long it may take to end before it is killed.
     """
 
     name: str
     start: Callable[[], Running]
-    stop: Callable[[Running], None] | None = None
+    level: int = 0
+    bury: Callable[[Running], None] = lambda _: None
     patience_seconds: float = 15.0
     running: Running | None = None
     started_at: float = 0.0
@@ -80,7 +90,7 @@ def _python_path() -> str:
 
 @dataclass(slots=True)
 class Tree:
-    """The children in the order in which they start; they stop in the reverse order."""
+    """The children in the order in which they start."""
 
     children: Sequence[Child]
 
@@ -96,6 +106,7 @@ class Tree:
             code = child.running.poll() if child.running else None
             if child.running and code is not None:
                 died.append((child, code))
+                child.bury(child.running)
                 if now - child.started_at > _LIVED_WELL_SECONDS:
                     child.pause_seconds = FIRST_PAUSE_SECONDS
                 self._pause(child, now=now, reason=f"it died with exit code {code}")
@@ -112,15 +123,9 @@ class Tree:
         child.pause_seconds = min(child.pause_seconds * 2, LONGEST_PAUSE_SECONDS)
 
     def stop(self) -> None:
-        """End everybody in reverse order, one after the other; whoever does not listen is killed."""
-        for child in reversed(self.children):
-            if child.running is None or child.running.poll() is not None:
-                continue
-            if child.stop:
-                child.stop(child.running)
-            else:
-                _end(child.running, child.name, patience_seconds=child.patience_seconds)
-            child.running = None
+        """End everybody: the highest level first, those of one level together; who does not listen is killed."""
+        for level in sorted({child.level for child in self.children}, reverse=True):
+            _end([child for child in self.children if child.level == level])
 
     def _start(self, child: Child, *, now: float) -> None:
         child.running = child.start()
@@ -128,15 +133,22 @@ class Tree:
         _LOG.debug("started", child=child.name, pid=child.running.pid)
 
 
-def _end(running: Running, name: str, *, patience_seconds: float) -> None:
-    os.kill(running.pid, signal.SIGTERM)
-    deadline = time.monotonic() + patience_seconds
-    while running.poll() is None:
-        if time.monotonic() > deadline:
-            _LOG.warning("does not stop; killed", child=name, pid=running.pid)
-            os.kill(running.pid, signal.SIGKILL)
-            deadline += patience_seconds
-        time.sleep(0.02)
+def _end(children: Sequence[Child]) -> None:
+    left = {child.name: (child, child.running) for child in children if child.running}
+    for _, running in left.values():
+        running.terminate()
+    started = time.monotonic()
+    while left:
+        for child, running in list(left.values()):
+            if running.poll() is not None:
+                child.bury(running)
+                child.running = None
+                del left[child.name]
+            elif time.monotonic() > started + child.patience_seconds:
+                _LOG.warning("does not stop; killed", child=child.name, pid=running.pid)
+                running.kill()
+        if left:
+            time.sleep(_LOOK_SECONDS)
 
 
 @contextmanager
