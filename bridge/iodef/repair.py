@@ -23,6 +23,11 @@ _JIDS = {f"{{{NAMESPACE}}}jid", f"{{{XEP_NAMESPACE}}}jid", "jid"}
 _JID = f"{{{JID_NAMESPACE}}}jid"
 _SYSTEM = tag("System")
 _VALID_EMPTY = frozenset({"Impact", "NodeRole", "Confidence", "RecordItem", "HistoryItem"})
+_KEPT_EMPTY = {
+    (tag("Incident"), tag("IncidentID")),
+    (tag("Method"), tag("Description")),
+    (tag("Reference"), tag("ReferenceName")),
+}
 _WRAPPERS = {
     (tag("System"), tag("Address")): tag("Node"),
     (tag("System"), tag("NodeName")): tag("Node"),
@@ -101,14 +106,11 @@ def _children(element: Element, spec: Class, path: str, context: Context) -> Non
         if count > 1 or position is None or not spec.groups[position].is_single:
             where = f"{where}[{count}]"
         _element(child, known, where, context)
-        if position is None:
+        _settle(element, child, known, where, context)
+        if position is None and child.getparent() is not None:
             wrapper = _misplaced(element, child, where, context)
             if wrapper is not None:
                 wrappers[wrapper] = None
-        elif not len(child) and (not child.text or child.text.isspace()):
-            _empty(element, child, known, where, context)
-        elif known.text in NORMAL:
-            _value(element, child, known, where, context)
     for wrapper in wrappers:
         inner = CLASSES[tag_of(wrapper)]
         arrange(wrapper, inner, f"{path}/{inner.name}", context)
@@ -148,6 +150,14 @@ def _misplaced(element: Element, child: Element, path: str, context: Context) ->
     return None
 
 
+def _settle(element: Element, child: Element, spec: Class, path: str, context: Context) -> None:
+    """Look at a child whose own children are repaired: is there anything left, and is it of its type?"""
+    if not len(child) and (not child.text or child.text.isspace()):
+        _empty(element, child, spec, path, context)
+    elif spec.text in NORMAL:
+        _value(element, child, spec, path, context)
+
+
 def _empty(element: Element, child: Element, spec: Class, path: str, context: Context) -> None:
     """Drop what says nothing; some elements may be empty, and some say everything in attributes."""
     if spec.name in _VALID_EMPTY:
@@ -156,7 +166,7 @@ def _empty(element: Element, child: Element, spec: Class, path: str, context: Co
         return
     if spec.text is Text.ANY and child.get("meaning"):
         return
-    if spec.name == "IncidentID" and element.tag == tag("Incident"):
+    if (tag_of(element), tag_of(child)) in _KEPT_EMPTY:
         return
     _remove(child)
     context.log(path, "the element is empty", "left out")
@@ -183,7 +193,7 @@ def _value(element: Element, child: Element, spec: Class, path: str, context: Co
 def _additional_data(element: Element, path: str, context: Context) -> None:
     for child in list(element):
         name = child.tag
-        if name in _JIDS or name == _JID:
+        if (name in _JIDS or name == _JID) and not len(child):
             _right_jid(element, child, f"{path}/jid", context)
         else:
             _inside(child, path, context)
@@ -196,6 +206,9 @@ def _inside(child: Element, path: str, context: Context) -> None:
         _element(child, known, f"{path}/{known.name}", context)
         if child.tag == _SYSTEM:
             split_nodes(child, f"{path}/{known.name}", context)
+        parent = child.getparent()
+        if parent is not None:
+            _settle(parent, child, known, f"{path}/{known.name}", context)
         return
     for grandchild in list(child):
         _inside(grandchild, path, context)
@@ -203,15 +216,15 @@ def _inside(child: Element, path: str, context: Context) -> None:
 
 def _right_jid(parent: Element, child: Element, path: str, context: Context) -> Element | None:
     """A jid element in one of the namespaces it was seen in becomes one in `urn:xmpp:jid:0`; None if empty."""
-    if child.tag not in _JIDS and child.tag != _JID:
+    if len(child) or (child.tag not in _JIDS and child.tag != _JID):
         return child
     text = (child.text or "").strip()
-    if not text and not len(child):
+    if not text:
         _remove(child)
         context.log(path, "the element is empty", "left out")
         return None
     if child.tag == _JID:
-        if child.text != text and not len(child):
+        if child.text != text:
             child.text = text
             context.log(path, "white space around the value", "left out")
         return child

@@ -6,7 +6,7 @@ House rules: as in `repair.py`; an AdditionalData that takes something over also
 from lxml import etree
 
 from bridge.iodef.repairs import Context
-from bridge.iodef.table import CLASSES, NAMESPACE, Class, Text, tag
+from bridge.iodef.table import CLASSES, ENUMERATIONS, NAMESPACE, Class, Text, tag
 from bridge.xmpp.xml import Element, digest, tag_of
 
 _ADDITIONAL_DATA = tag("AdditionalData")
@@ -16,6 +16,7 @@ _CONTACT = tag("Contact")
 _PAIR = 2
 _INCIDENT_ID = tag("IncidentID")
 _ALTERNATIVE_ID = tag("AlternativeID")
+_RESTRICTIONS = ENUMERATIONS["restriction"]
 _CONTAINERS = frozenset(tag(name) for name in ("AlternativeID", "RelatedActivity", "History", "Record"))
 _FILLERS = {
     "System": ("Node", {}),
@@ -70,8 +71,9 @@ def set_aside(child: Element, element: Element) -> None:
         _outside(element).append(child)
         return
     attributes = {"dtype": "xml"}
-    if child.get("restriction") and tag_of(child).startswith(f"{{{NAMESPACE}}}"):
-        attributes["restriction"] = child.get("restriction", "")
+    restriction = child.get("restriction")
+    if restriction and tag_of(child).startswith(f"{{{NAMESPACE}}}"):
+        attributes["restriction"] = restriction if restriction in _RESTRICTIONS else "private"
     etree.SubElement(holder, _ADDITIONAL_DATA, attributes).append(child)
 
 
@@ -85,13 +87,13 @@ def set_text_aside(element: Element, text: str, *, meaning: str) -> None:
 
 def _outside(element: Element) -> Element:
     """The AdditionalData or RecordItem around a piece of RFC 5070 that has no AdditionalData of its own."""
-    parent = element
-    while (above := parent.getparent()) is not None:
-        parent = above
-        spec = CLASSES.get(tag_of(parent))
-        if spec is None or spec.text is Text.ANY:
+    place = element
+    while (spec := CLASSES.get(tag_of(place))) is not None and spec.text is not Text.ANY:
+        above = place.getparent()
+        if above is None:
             break
-    return parent
+        place = above
+    return place
 
 
 def _is_arranged(element: Element, spec: Class) -> bool:

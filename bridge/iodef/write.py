@@ -9,6 +9,7 @@ from datetime import datetime
 
 from lxml import etree
 
+from bridge.errors import MalformedError
 from bridge.iodef.build import build
 from bridge.iodef.model import Incident, Restriction
 from bridge.iodef.read import is_status
@@ -17,7 +18,7 @@ from bridge.iodef.repairs import Context
 from bridge.iodef.structure import arrange
 from bridge.iodef.table import CLASSES, JID_NAMESPACE, XEP_NAMESPACE, Text, tag
 from bridge.iodef.values import time_text
-from bridge.xmpp.xml import Element, legal, serialize, tag_of
+from bridge.xmpp.xml import Element, Limits, digest, legal, parse, serialize, tag_of
 
 MAX_ADDED_BYTES = 32768
 """Flows are left together where splitting them would make the document so much larger."""
@@ -39,6 +40,9 @@ def write(
         contact: the JID of the Contact where the document has none.
         restriction: what to set `Incident@restriction` to; None leaves it.
         status: what to state as status, in place of what the document states; None leaves it.
+
+    Raises:
+        MalformedError: foreign elements redeclare namespace prefixes so that they cannot be moved (a limit of lxml).
     """
     element = build(document) if isinstance(document, Incident) else document
     tree, _ = repair(element)
@@ -49,7 +53,17 @@ def write(
     _compact(tree)
     if status is not None:
         _state(tree, status)
-    return tree
+    return _through_text(tree)
+
+
+def _through_text(tree: Element) -> Element:
+    """The tree as it will be read; lxml may write an attribute under a prefix that is redeclared in between."""
+    again = parse(serialize(tree), limits=_ANY_SIZE)
+    if digest(again) != digest(tree):
+        raise MalformedError(
+            "Incident", "namespace prefixes are redeclared in a way that cannot be rewritten"
+        )
+    return again
 
 
 def _complete(tree: Element, reported_at: datetime, contact: str) -> None:
@@ -140,6 +154,7 @@ def _compact(tree: Element) -> None:
         tree.text = None
 
 
+_ANY_SIZE = Limits(max_bytes=2**24, max_elements=2**20, max_depth=200, max_attributes=2**16)
 _INCIDENT = tag("Incident")
 _INCIDENT_ID = tag("IncidentID")
 _REPORT_TIME = tag("ReportTime")

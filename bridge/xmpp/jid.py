@@ -162,7 +162,7 @@ def _check_length(text: str, part: str) -> None:
 
 def _ip_literal(domain: str) -> str:
     try:
-        IPv6Address(domain.removeprefix("[").removesuffix("]"))
+        IPv6Address(domain[1:].removesuffix("]") if domain.endswith("]") else "")
     except ValueError:
         raise MalformedError("", f"'{shown(domain)}' is not an IPv6 address") from None
     return domain

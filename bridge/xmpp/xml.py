@@ -30,6 +30,7 @@ Element = _Element
 
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _DECLARATION = re.compile(rb"\A\s*<\?xml\s[^<>]{0,200}\?>")
+_BROKEN_NAMESPACE = re.compile(rb"""xmlns(:[^\s=]{1,100})?="[^"<>]{0,1000}\"""")  # RFCs break their lines
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _COUNT = etree.XPath("count(//*)")
 _WIDEST = etree.XPath("boolean(//*[count(@*) > $limit])")
@@ -77,6 +78,7 @@ def parse_file(data: bytes, *, limits: Limits = STANZA_LIMITS) -> tuple[Element,
     data = data.removeprefix(_BYTE_ORDER_MARK)
     _check_bytes(data, limits)
     data = _DECLARATION.sub(b"", data, count=1).lstrip()
+    data = _BROKEN_NAMESPACE.sub(lambda match: match[0].translate(None, b"\r\n"), data)
     if b"<!DOCTYPE" in data:
         raise MalformedError("", _forbidden_markup(b"<!DOCTYPE"))
     root = _parse(data)
