@@ -37,11 +37,8 @@ def _head(incident: Incident, terminal: Terminal) -> None:
     _field(terminal, "Identifier", _identifier(incident.identity))
     _field(terminal, "Status", incident.status)
     if incident.quarantined:
-        _field(
-            terminal,
-            "Quarantine",
-            f"yes: reported by a stranger. To decide: incident-bridge peers trust|block {incident.reporter}",
-        )
+        decide = terminal.advice(f"incident-bridge peers trust|block {incident.reporter}")
+        _field(terminal, "Quarantine", f"yes: reported by a stranger. To decide: {decide}")
     else:
         _field(terminal, "Quarantine", "no")
     _field(terminal, "First told", moment(incident.created_at))

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; every way out is one of the documented exit codes."""
     arguments = parser(_command(argv)).parse_args(argv)
     log.configure(arguments.log_format, arguments.log_level)
-    screen = terminal(is_json=arguments.json)
+    screen = terminal(is_json=arguments.json, config=arguments.config)
     try:
         code = int(arguments.run(arguments, screen))
         sys.stdout.flush()

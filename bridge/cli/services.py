@@ -14,6 +14,7 @@ from bridge.cli.arguments import Commands, command
 from bridge.cli.output import Exit, Terminal
 from bridge.cli.supervise import Child, Running, Tree, spawn, watched_signals
 from bridge.config import Address, Settings, load_settings
+from bridge.errors import ConfigError
 from bridge.policy.change import Queue
 
 if TYPE_CHECKING:
@@ -112,7 +113,11 @@ def _store_child(settings: Settings) -> Child:
     from bridge.store.embedded import start_embedded
 
     def start() -> _Store:
-        return _Store(start_embedded(settings.store.data_dir, max_bytes=settings.store.max_bytes))
+        try:
+            return _Store(start_embedded(settings.store.data_dir, max_bytes=settings.store.max_bytes))
+        except OSError as error:
+            folder = settings.store.data_dir
+            raise ConfigError(f"store.data_dir {folder} cannot be used: {error.strerror}") from error
 
     def bury(running: Running) -> None:
         if isinstance(running, _Store):

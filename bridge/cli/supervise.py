@@ -109,17 +109,21 @@ class Tree:
                 child.bury(child.running)
                 if now - child.started_at > _LIVED_WELL_SECONDS:
                     child.pause_seconds = FIRST_PAUSE_SECONDS
-                self._pause(child, now=now, reason=f"it died with exit code {code}")
+                _LOG.error("died", child=child.name, code=code)
+                self._pause(child, now=now)
             elif child.running is None and now >= child.start_at:
                 try:
                     self._start(child, now=now)
                 except BridgeError as error:  # what worked before may work again
-                    self._pause(child, now=now, reason=str(error))
+                    _LOG.error("does not start", child=child.name, reason=str(error))
+                    self._pause(child, now=now)
+                else:
+                    _LOG.warning("started again", child=child.name)
         return died
 
-    def _pause(self, child: Child, *, now: float, reason: str) -> None:
+    @staticmethod
+    def _pause(child: Child, *, now: float) -> None:
         child.running, child.start_at = None, now + child.pause_seconds
-        _LOG.error("is started again", child=child.name, reason=reason, in_seconds=child.pause_seconds)
         child.pause_seconds = min(child.pause_seconds * 2, LONGEST_PAUSE_SECONDS)
 
     def stop(self) -> None:

@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -155,7 +156,7 @@ def test_nothing_running_is_not_reachable(run: Any, tmp_path: Path) -> None:
     printed = run("check", config=config)
 
     assert printed.code == 3
-    assert "→ incident-bridge up" in printed.out
+    assert re.search(r"→ incident-bridge --config \S+ up", printed.out)
     assert "things to repair" in printed.messages
 
 

@@ -13,6 +13,7 @@ from bridge.cli.output import Exit, Terminal
 from bridge.config import default_toml
 from bridge.errors import BridgeError, ConfigError, ConflictError, UnavailableError
 
+SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 README = Path(__file__).resolve().parents[2] / "README.md"
 
 
@@ -92,3 +93,23 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
 
     assert done.stdout.splitlines()[1] == "0"
     assert done.stderr == ""
+
+
+def test_commands_that_we_suggest_name_the_configuration_in_use(run: Any, tmp_path: Path) -> None:
+    config = tmp_path / "my config.toml"
+    config.write_text(f'[store]\ndata_dir = "{tmp_path}"\n[hosts."a.test"]\nsecret = "{SECRET}"\n')
+
+    printed = run("--config", str(config), "incidents", "list")
+
+    assert printed.code == 3
+    assert f"incident-bridge --config '{config}' up" in printed.messages
+    assert f"incident-bridge --config '{config}' check" in printed.messages
+
+
+def test_a_folder_that_cannot_be_used_is_2(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    printed = run("up", config=f'[store]\ndata_dir = "{tmp_path}/file/data"\n')
+
+    assert printed.code == 2
+    assert "store.data_dir" in printed.messages
