@@ -11,7 +11,7 @@ from lxml import etree
 
 from bridge.iodef.attributes import repair_attributes
 from bridge.iodef.repairs import Context, Repair
-from bridge.iodef.structure import arrange, holder_of, set_aside, set_text_aside, split_nodes
+from bridge.iodef.structure import arrange, holder_of, set_aside, set_tail_aside, set_text_aside, split_nodes
 from bridge.iodef.table import CLASSES, JID_NAMESPACE, NAMESPACE, XEP_NAMESPACE, Class, Text, tag
 from bridge.iodef.values import EXPECTED, NORMAL
 from bridge.xmpp.jid import shown
@@ -24,7 +24,6 @@ _JID = f"{{{JID_NAMESPACE}}}jid"
 _SYSTEM = tag("System")
 _VALID_EMPTY = frozenset({"Impact", "NodeRole", "Confidence", "RecordItem", "HistoryItem"})
 _KEPT_EMPTY = {
-    (tag("Incident"), tag("IncidentID")),
     (tag("Method"), tag("Description")),
     (tag("Reference"), tag("ReferenceName")),
 }
@@ -133,6 +132,7 @@ def _misplaced(element: Element, child: Element, path: str, context: Context) ->
     """
     wrapper = _WRAPPERS.get((tag_of(element), tag_of(child)))
     if wrapper is not None:
+        set_tail_aside(child, element)
         inner = element.find(wrapper)
         if inner is None:
             inner = etree.SubElement(element, wrapper)
@@ -142,6 +142,7 @@ def _misplaced(element: Element, child: Element, path: str, context: Context) ->
     if child.tag in _MOVES_UP:
         parent = holder_of(element, child.tag)
         if parent is not None:
+            set_tail_aside(child, element)
             parent.append(child)
             context.log(path, "this does not belong here", f"moved up to {CLASSES[tag_of(parent)].name}")
             return None
@@ -192,11 +193,9 @@ def _value(element: Element, child: Element, spec: Class, path: str, context: Co
 
 def _additional_data(element: Element, path: str, context: Context) -> None:
     for child in list(element):
-        name = child.tag
-        if (name in _JIDS or name == _JID) and not len(child):
+        _inside(child, path, context)
+        if child.getparent() is element:
             _right_jid(element, child, f"{path}/jid", context)
-        else:
-            _inside(child, path, context)
 
 
 def _inside(child: Element, path: str, context: Context) -> None:

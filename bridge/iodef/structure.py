@@ -64,9 +64,7 @@ def holder_of(element: Element, child_tag: str) -> Element | None:
 def set_aside(child: Element, element: Element) -> None:
     """Move an element that has no place into AdditionalData of the nearest class that has one."""
     holder = holder_of(element, _ADDITIONAL_DATA)
-    if child.tail and not child.tail.isspace():
-        set_text_aside(element, child.tail.strip(), meaning=CLASSES[tag_of(element)].name)
-    child.tail = None
+    set_tail_aside(child, element)
     if holder is None:
         _outside(element).append(child)
         return
@@ -75,6 +73,13 @@ def set_aside(child: Element, element: Element) -> None:
     if restriction and tag_of(child).startswith(f"{{{NAMESPACE}}}"):
         attributes["restriction"] = restriction if restriction in _RESTRICTIONS else "private"
     etree.SubElement(holder, _ADDITIONAL_DATA, attributes).append(child)
+
+
+def set_tail_aside(child: Element, element: Element) -> None:
+    """Part an element that is to be moved from the text behind it."""
+    if child.tail and not child.tail.isspace():
+        set_text_aside(element, child.tail.strip(), meaning=CLASSES[tag_of(element)].name)
+    child.tail = None
 
 
 def set_text_aside(element: Element, text: str, *, meaning: str) -> None:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
@@ -272,7 +272,7 @@ def anything(draw: st.DrawFn, depth: int = 4) -> etree._Element:
     return element
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, phases=[Phase.generate])
 @given(st.lists(anything(), max_size=4))
 def test_anything_becomes_valid_and_stays_as_it_is(
     schema: etree.XMLSchema, parts: list[etree._Element]
