@@ -18,7 +18,7 @@ from bridge.iodef.model import (
 )
 from bridge.iodef.table import CLASSES, EXT_VALUE, JID_NAMESPACE, NAMESPACE, XEP_NAMESPACE, tag
 from bridge.iodef.values import time_text
-from bridge.xmpp.xml import Element, legal, tag_of
+from bridge.xmpp.xml import Element, legal
 
 _NO_PROTOCOL = "255"  # the view does not say which
 _EXACT = 2**53
@@ -182,7 +182,7 @@ def _set(element: Element, **attributes: str | None) -> None:
 
 def _code(element: Element, name: str, value: str) -> None:
     """Write a coded value as the standard one, or as `ext-value` with its extension."""
-    values = CLASSES[tag_of(element)].attributes[name].values or frozenset()
+    values = CLASSES[element.tag].attributes[name].values or frozenset()
     if value in values and value != EXT_VALUE:
         element.set(name, value)
     else:

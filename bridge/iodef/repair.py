@@ -111,7 +111,7 @@ def _children(element: Element, spec: Class, path: str, context: Context) -> Non
             if wrapper is not None:
                 wrappers[wrapper] = None
     for wrapper in wrappers:
-        inner = CLASSES[tag_of(wrapper)]
+        inner = CLASSES[wrapper.tag]
         arrange(wrapper, inner, f"{path}/{inner.name}", context)
 
 
@@ -144,7 +144,7 @@ def _misplaced(element: Element, child: Element, path: str, context: Context) ->
         if parent is not None:
             set_tail_aside(child, element)
             parent.append(child)
-            context.log(path, "this does not belong here", f"moved up to {CLASSES[tag_of(parent)].name}")
+            context.log(path, "this does not belong here", f"moved up to {CLASSES[parent.tag].name}")
             return None
     set_aside(child, element)
     context.log(path, "RFC 5070 does not have this element here", "kept in AdditionalData")
@@ -200,7 +200,7 @@ def _additional_data(element: Element, path: str, context: Context) -> None:
 
 def _inside(child: Element, path: str, context: Context) -> None:
     """Foreign XML is left alone, but elements of RFC 5070 in it must be valid (lax validation)."""
-    known = CLASSES.get(tag_of(child))
+    known = CLASSES.get(child.tag)
     if known is not None and known.is_global:
         _element(child, known, f"{path}/{known.name}", context)
         if child.tag == _SYSTEM:
@@ -244,9 +244,7 @@ def _stray_text(element: Element, path: str, context: Context) -> None:
             found.append(child.tail)
             child.tail = None
     if found:
-        set_text_aside(
-            element, " ".join(text.strip() for text in found), meaning=CLASSES[tag_of(element)].name
-        )
+        set_text_aside(element, " ".join(text.strip() for text in found), meaning=CLASSES[element.tag].name)
         context.log(path, "text stands between elements", "kept as text in AdditionalData")
 
 

@@ -18,6 +18,19 @@ _INCIDENT_ID = tag("IncidentID")
 _ALTERNATIVE_ID = tag("AlternativeID")
 _RESTRICTIONS = ENUMERATIONS["restriction"]
 _CONTAINERS = frozenset(tag(name) for name in ("AlternativeID", "RelatedActivity", "History", "Record"))
+_SPECIAL = frozenset(
+    (
+        "Flow",
+        "RelatedActivity",
+        "Incident",
+        "EventData",
+        "System",
+        "Assessment",
+        "Reference",
+        "Method",
+        "RecordData",
+    )
+)
 _FILLERS = {
     "System": ("Node", {}),
     "Assessment": ("Impact", {"type": "unknown"}),
@@ -31,6 +44,14 @@ def arrange(element: Element, spec: Class, path: str, context: Context) -> None:
     """Make the children of one element as many as allowed, and bring them into order."""
     if not len(element):
         return
+    if spec.name in _SPECIAL:
+        _prepare(element, spec, path, context)
+    if not _is_arranged(element, spec):
+        _limit(element, spec, path, context)
+        _sort(element, spec, path, context)
+
+
+def _prepare(element: Element, spec: Class, path: str, context: Context) -> None:
     match spec.name:
         case "Flow":
             for number, system in enumerate(element.findall(_SYSTEM), start=1):
@@ -42,17 +63,14 @@ def arrange(element: Element, spec: Class, path: str, context: Context) -> None:
         case "System" | "Assessment" | "Reference" | "Method" | "RecordData":
             _fill(element, spec, path, context)
         case _:
-            pass
-    if not _is_arranged(element, spec):
-        _limit(element, spec, path, context)
-        _sort(element, spec, path, context)
+            raise AssertionError(spec.name)
 
 
 def holder_of(element: Element, child_tag: str) -> Element | None:
     """The nearest element, from this one up, that RFC 5070 allows such a child in; not beyond AdditionalData."""
     holder: Element | None = element
     while holder is not None:
-        spec = CLASSES.get(tag_of(holder))
+        spec = CLASSES.get(holder.tag)
         if spec is None or spec.text is Text.ANY:
             return None
         if child_tag in spec.positions:
@@ -78,7 +96,7 @@ def set_aside(child: Element, element: Element) -> None:
 def set_tail_aside(child: Element, element: Element) -> None:
     """Part an element that is to be moved from the text behind it."""
     if child.tail and not child.tail.isspace():
-        set_text_aside(element, child.tail.strip(), meaning=CLASSES[tag_of(element)].name)
+        set_text_aside(element, child.tail.strip(), meaning=CLASSES[element.tag].name)
     child.tail = None
 
 
@@ -93,7 +111,7 @@ def set_text_aside(element: Element, text: str, *, meaning: str) -> None:
 def _outside(element: Element) -> Element:
     """The AdditionalData or RecordItem around a piece of RFC 5070 that has no AdditionalData of its own."""
     place = element
-    while (spec := CLASSES.get(tag_of(place))) is not None and spec.text is not Text.ANY:
+    while (spec := CLASSES.get(place.tag)) is not None and spec.text is not Text.ANY:
         above = place.getparent()
         if above is None:
             break
@@ -106,7 +124,7 @@ def _is_arranged(element: Element, spec: Class) -> bool:
     positions, groups = spec.positions, spec.groups
     last = -1
     for child in element:
-        position = positions[tag_of(child)]
+        position = positions[child.tag]
         if position <= last and (position < last or groups[position].is_single):
             return False
         last = position
@@ -115,7 +133,7 @@ def _is_arranged(element: Element, spec: Class) -> bool:
 
 def _sort(element: Element, spec: Class, path: str, context: Context) -> None:
     before = list(element)
-    after = sorted(before, key=lambda child: spec.positions[tag_of(child)])
+    after = sorted(before, key=lambda child: spec.positions[child.tag])
     if before != after:
         element.extend(after)
         context.log(path, "the children are not in RFC 5070's order", "sorted")
@@ -132,7 +150,7 @@ def _limit(element: Element, spec: Class, path: str, context: Context) -> None:
     """Reduce what may occur once to one."""
     seen: dict[int, Element] = {}
     for child in list(element):
-        position = spec.positions[tag_of(child)]
+        position = spec.positions[child.tag]
         if child.tag == _NODE or not spec.groups[position].is_single:
             continue
         first = seen.setdefault(position, child)
@@ -141,12 +159,12 @@ def _limit(element: Element, spec: Class, path: str, context: Context) -> None:
 
 
 def _surplus(element: Element, first: Element, child: Element, path: str, context: Context) -> None:
-    name = CLASSES[tag_of(child)].name
+    name = CLASSES[child.tag].name
     if child.tag in _CONTAINERS and child.items() == first.items() and child[0].tag == first[0].tag:
         first.extend(list(child))
         element.remove(child)
         done = "merged into the first"
-    elif child.tag == _INCIDENT_ID and _ALTERNATIVE_ID in CLASSES[tag_of(element)].positions:
+    elif child.tag == _INCIDENT_ID and _ALTERNATIVE_ID in CLASSES[element.tag].positions:
         alternatives = element.find(_ALTERNATIVE_ID)
         if alternatives is None:
             alternatives = etree.SubElement(element, _ALTERNATIVE_ID)
@@ -187,6 +205,6 @@ def _fill(element: Element, spec: Class, path: str, context: Context) -> None:
     """Add an empty element where RFC 5070 demands one; an absent one and an empty one say the same."""
     name, attributes = _FILLERS[spec.name]
     position = spec.positions[tag(name)]
-    if all(spec.positions[tag_of(child)] != position for child in element):
+    if all(spec.positions[child.tag] != position for child in element):
         etree.SubElement(element, tag(name), attributes)
         context.log(path, f"{name} is missing", "an empty one added")

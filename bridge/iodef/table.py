@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
 
 NAMESPACE = "urn:ietf:params:xml:ns:iodef-1.0"
 NAMESPACE_V2 = "urn:ietf:params:xml:ns:iodef-2.0"
@@ -67,7 +68,7 @@ class Class:
     name: str
     text: Text
     groups: tuple[Group, ...]
-    positions: Mapping[str, int]
+    positions: Mapping[Any, int]  # by tag; Any, because lxml's stubs know tags that are no strings
     attributes: Mapping[str, Attribute]
     required: tuple[str, ...]
     is_global: bool
@@ -232,7 +233,7 @@ def _class(name: str, text: Text) -> Class:
     )
 
 
-CLASSES: Mapping[str, Class] = MappingProxyType(
-    {tag(name): _class(name, Text.ELEMENTS) for name in _CONTENT}
-    | {tag(name): _class(name, text) for text, names in _TEXT.items() for name in names.split()}
-)
+CLASSES: Mapping[Any, Class] = {tag(name): _class(name, Text.ELEMENTS) for name in _CONTENT} | {
+    tag(name): _class(name, text) for text, names in _TEXT.items() for name in names.split()
+}
+"""By tag; a plain dictionary, because it is asked for every element of every document."""

@@ -11,7 +11,9 @@ from types import MappingProxyType
 
 from bridge.iodef.table import Text
 
-_STRICT_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_STRICT_TIME = re.compile(
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-](0\d|1[0-3]):[0-5]\d|[+-]14:00)", re.ASCII
+)
 _TIME = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ]\s*(\d\d):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?\s*(?:([Zz])|([+-])(\d\d):?(\d\d)?)?",
     re.ASCII,
@@ -30,7 +32,13 @@ _LEAP_SECOND = 60
 
 def time(text: str) -> datetime | None:
     """An aware UTC time; without a zone it is taken as UTC, 24:00 and second 60 as the moment after."""
-    match = _TIME.fullmatch(text.strip())
+    text = text.strip()
+    if _STRICT_TIME.fullmatch(text):
+        try:
+            return datetime.fromisoformat(text).astimezone(UTC)
+        except (ValueError, OverflowError):
+            pass  # 24:00, second 60, or no such day: below
+    match = _TIME.fullmatch(text)
     if match is None:
         return None
     year, month, day, hour, minute, second, fraction, _, sign, offset_h, offset_m = match.groups()

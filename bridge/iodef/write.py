@@ -18,7 +18,7 @@ from bridge.iodef.repairs import Context
 from bridge.iodef.structure import arrange
 from bridge.iodef.table import CLASSES, JID_NAMESPACE, XEP_NAMESPACE, Text, tag
 from bridge.iodef.values import time_text
-from bridge.xmpp.xml import Element, Limits, digest, legal, parse, serialize, tag_of
+from bridge.xmpp.xml import Element, Limits, digest, legal, parse, serialize
 
 MAX_ADDED_BYTES = 32768
 """Flows are left together where splitting them would make the document so much larger."""
@@ -95,7 +95,7 @@ def _add_contact(incident: Element, contact: str) -> None:
 
 
 def _arrange(element: Element) -> None:
-    arrange(element, CLASSES[tag_of(element)], "", Context(default_name=None, purpose=None))
+    arrange(element, CLASSES[element.tag], "", Context(default_name=None, purpose=None))
 
 
 def _split_flows(tree: Element) -> None:
@@ -142,7 +142,7 @@ def _state(tree: Element, status: str) -> None:
 
 def _compact(tree: Element) -> None:
     """Leave out white space between the elements of RFC 5070; and directly in AdditionalData."""
-    spec = CLASSES.get(tag_of(tree))
+    spec = CLASSES.get(tree.tag)
     if spec is None or spec.text not in (Text.ELEMENTS, Text.ANY) or not len(tree):
         return
     for child in tree:

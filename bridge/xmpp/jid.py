@@ -139,6 +139,8 @@ def _finish(mapped: str, part: str) -> str:
     """Normalise, then refuse prohibited characters and mixed direction (RFC 3454 §4 to §6)."""
     text = _UNICODE_3_2.normalize("NFKC", mapped)
     for character in text:
+        if _UNICODE_3_2.category(character)[0] in "LN":  # no table has letters or digits
+            continue
         if any(is_prohibited(character) for is_prohibited in _PROHIBITED):
             raise MalformedError("", f"{part} has the prohibited character U+{ord(character):04X}")
     if any(map(stringprep.in_table_d1, text)) and not (

@@ -272,7 +272,7 @@ def anything(draw: st.DrawFn, depth: int = 4) -> etree._Element:
     return element
 
 
-@settings(max_examples=60, deadline=None, phases=[Phase.generate])
+@settings(max_examples=40, deadline=None, phases=[Phase.generate])
 @given(st.lists(anything(), max_size=4))
 def test_anything_becomes_valid_and_stays_as_it_is(
     schema: etree.XMLSchema, parts: list[etree._Element]

@@ -132,7 +132,7 @@ def trees(draw: st.DrawFn, depth: int = 4) -> etree._Element:
     return element
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.sampled_from(Kind), st.lists(trees(), max_size=3))
 def test_any_payload_is_a_reading_or_refused(kind: Kind, parts: list[etree._Element]) -> None:
     text = b"".join(map(serialize, parts)).decode()
