@@ -4,6 +4,7 @@ House rules: a file per group of commands, each with `add(commands)`; nothing he
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -34,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; every way out is one of the documented exit codes."""
     arguments = parser(_command(argv)).parse_args(argv)
     log.configure(arguments.log_format, arguments.log_level)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that knows no … must not stop us
     screen = terminal(is_json=arguments.json, config=arguments.config)
     try:
         code = int(arguments.run(arguments, screen))

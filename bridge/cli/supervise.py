@@ -1,7 +1,8 @@
 """A tree of processes that live and die together: started in order, restarted when they die, stopped in order.
 
 House rules: a child never outlives us (PR_SET_PDEATHSIG, also after kill -9); it has its own process group, so that
-Ctrl-C reaches it only through us, in order; no threads here, because a forking process with threads may deadlock.
+Ctrl-C reaches it only through us, in order; nothing of ours runs between fork and exec, where a signal that we
+handle here would be lost there.
 """
 
 import os
@@ -18,7 +19,7 @@ from typing import Protocol
 
 from bridge import log
 from bridge.errors import BridgeError
-from bridge.store.parent import signal_when_parent_dies
+from bridge.store.parent import dying_with_us
 
 _LOG = log.get(__name__)
 FIRST_PAUSE_SECONDS = 0.5
@@ -61,6 +62,7 @@ class Child:
     bury: Callable[[Running], None] = lambda _: None
     patience_seconds: float = 15.0
     running: Running | None = None
+    starts: int = 0
     started_at: float = 0.0
     start_at: float = 0.0
     pause_seconds: float = FIRST_PAUSE_SECONDS
@@ -70,14 +72,12 @@ def spawn(
     arguments: Sequence[str], *, environment: dict[str, str] | None = None
 ) -> "subprocess.Popen[bytes]":
     """Start one of our own commands as a child that dies with us."""
-    parent = os.getpid()
-
+    program = [sys.executable, "-P", "-m", "bridge.cli", *arguments]
     return subprocess.Popen(  # noqa: S603 (our own program)
-        [sys.executable, "-P", "-m", "bridge.cli", *arguments],
+        dying_with_us(program, signal.SIGTERM),
         stdin=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": _python_path(), **(environment or {})},
         process_group=0,
-        preexec_fn=lambda: signal_when_parent_dies(signal.SIGTERM, parent=parent),  # noqa: PLW1509 (no threads here)
     )
 
 
@@ -133,6 +133,7 @@ class Tree:
 
     def _start(self, child: Child, *, now: float) -> None:
         child.running = child.start()
+        child.starts += 1
         child.started_at = now
         _LOG.debug("started", child=child.name, pid=child.running.pid)
 

@@ -1,5 +1,6 @@
 """The command line as a whole: help, exit codes, configuration commands."""
 
+import os
 import re
 import subprocess
 import sys
@@ -67,6 +68,7 @@ def test_a_broken_configuration_is_2_with_its_place(run: Any, tmp_path: Path) ->
 
 def test_config_default_is_the_reference(run: Any) -> None:
     assert run("config", "default").out == default_toml()
+    assert run("config", "default", "--json").json() == {"toml": default_toml()}
 
 
 def test_config_show_prints_what_is_in_effect_without_secrets(run: Any, configuration: str) -> None:
@@ -113,3 +115,12 @@ def test_a_folder_that_cannot_be_used_is_2(run: Any, tmp_path: Path) -> None:
 
     assert printed.code == 2
     assert "store.data_dir" in printed.messages
+
+
+def test_a_terminal_without_unicode_gets_escapes() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bridge.cli", "config", "default"],
+        capture_output=True, cwd=README.parent, check=True, env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+
+    assert b"whsec_\\u2026" in done.stdout
