@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import redis
 
 from bridge.errors import ConfigError, UnavailableError
 from bridge.policy.change import Change
-from bridge.store import load
+from bridge.store import lanes, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store, check_durability, close, open_store
 from bridge.store.embedded import EmbeddedServer, embedded_url, start_embedded
@@ -34,7 +35,7 @@ def folder() -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def _opened(url: str, *, patience_seconds: float | None = None) -> AsyncIterator[Store]:
+async def _opened(url: str, *, patience_seconds: float = 25) -> AsyncIterator[Store]:
     store = await open_store(url, patience_seconds=patience_seconds)
     try:
         yield store
@@ -136,6 +137,25 @@ async def test_a_service_learns_within_its_patience_that_the_store_is_away(
                 await asyncio.sleep(0)
     server.process.wait()
     os.close(server.lock)
+
+
+async def test_a_call_can_be_cancelled_at_any_moment(folder: Path) -> None:
+    server = start_embedded(folder)
+    chance = random.Random(1)  # noqa: S311 seeded on purpose
+
+    async def rounds(store: Store) -> None:
+        while True:
+            await lanes.sweep_timers(store)
+            await lanes.recover(store)
+
+    for _ in range(60):
+        async with _opened(server.url, patience_seconds=1) as store:
+            task = asyncio.create_task(rounds(store))
+            await asyncio.sleep(chance.uniform(0, 0.005))
+            task.cancel()
+            _, running = await asyncio.wait({task}, timeout=5)
+            assert not running
+    server.stop()
 
 
 async def test_a_full_store_is_unavailable_and_nothing_is_half_written(
