@@ -112,6 +112,28 @@ async def test_a_worker_frozen_longer_than_its_lease_doubles_nothing_and_leaves_
     assert (await eyes.counted("worked"))["after"] == 1
 
 
+async def test_a_sender_frozen_longer_than_its_lease_settles_nothing_that_another_settled(
+    site: Any, store: Store, eyes: Any, watch: None
+) -> None:
+    site.lease_seconds = 0.6
+    for _ in range(2):
+        site.start_worker(Queue.OUTGOING)
+    ids = [f"{lane}-{number}" for lane in range(4) for number in range(5)]
+
+    for each in ids:
+        item = {"id": each, "do": "freeze once" if each == "2-3" else ""}
+        await eyes.put(f"host:{each[0]}.example", item, queue=Queue.OUTGOING)
+
+    async def has_sent_all() -> bool:
+        return len(await eyes.counted("sent")) == len(ids)
+
+    await eyes.until(has_sent_all)
+    os.kill(int(await store.redis.get("froze:2-3")), signal.SIGCONT)
+    await eyes.put("host:2.example", {"id": "after"}, queue=Queue.OUTGOING)
+    await eyes.until(eyes.nothing_left)
+    assert await eyes.counted("sent") == dict.fromkeys([*ids, "after"], 1)
+
+
 async def test_an_item_that_kills_its_worker_is_set_aside_and_its_lane_goes_on(
     site: Any, store: Store, eyes: Any, watch: None
 ) -> None:
