@@ -147,6 +147,8 @@ def _misplaced(element: Element, child: Element, path: str, context: Context) ->
             context.log(path, "this does not belong here", f"moved up to {CLASSES[parent.tag].name}")
             return None
     set_aside(child, element)
+    if child.tag == _SYSTEM:
+        split_nodes(child, path, context)
     context.log(path, "RFC 5070 does not have this element here", "kept in AdditionalData")
     return None
 

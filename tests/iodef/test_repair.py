@@ -136,6 +136,13 @@ CASES = {
             '<IncidentID name="b" restriction="private">2</IncidentID></AdditionalData></EventData>'
         ),
     ),
+    "a misplaced System with two Nodes": (
+        "<Method><Description>x</Description><System><Node/><Node/></System></Method>",
+        (
+            '<Method><Description>x</Description><AdditionalData dtype="xml"><System><Node/></System>'
+            "<System><Node/></System></AdditionalData></Method>"
+        ),
+    ),
     "two IncidentIDs": (
         "<IncidentID name='b'>2</IncidentID>",
         '<AlternativeID><IncidentID name="b">2</IncidentID></AlternativeID>',
