@@ -44,6 +44,7 @@ from servers import (
     until,
 )
 
+PREFIX = "incident-demo-"
 OURS, PEER, STRANGER = "a.test", "b.test", "stranger.test"
 SEND_AGAIN = """\
 #!{python}
@@ -252,10 +253,19 @@ def own_network() -> str:
     )
 
 
+def remove_leftovers() -> None:
+    """Remove the folders of demos that were killed without a word."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        owner = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if not Path("/proc", owner).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
     """Give a folder that is gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="incident-demo-"))
+    remove_leftovers()
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
     try:
         yield folder
     finally:
