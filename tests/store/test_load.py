@@ -1,10 +1,12 @@
 """What is found, in which order, and what a reader of another release makes of it."""
 
+import hashlib
 import json
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +23,7 @@ from bridge.store.rebuild import rebuild_indexes
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HOST = "host.example"
+ROOT = Path(__file__).parents[2]
 MakeIncident = Callable[..., Incident]
 MakeInteraction = Callable[..., Interaction]
 
@@ -97,6 +100,16 @@ def test_a_newer_format_is_refused_with_what_to_do() -> None:
 
     with pytest.raises(ConfigError, match="format 2, this release reads up to 1: install the release"):
         codec.decode("bucket", newer)
+
+
+def test_the_words_of_a_format_never_change() -> None:
+    words = (ROOT / "bridge/store/dictionary.txt").read_bytes()
+    assert hashlib.sha256(words).hexdigest()[:16] == "e4244fce984d9e6c"
+
+
+@given(st.binary(max_size=3000))
+def test_what_is_packed_comes_out_again(text: bytes) -> None:
+    assert codec.unpack(codec.pack(text)) == text
 
 
 names = st.text(max_size=30)
