@@ -1,6 +1,8 @@
 """deploy/packages and what else makes a fresh machine ready."""
 
+import contextlib
 import importlib.machinery
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -11,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 DEBIAN = """\
 # a comment
@@ -156,6 +159,24 @@ def test_constraints_are_names_and_versions_and_cover_all_we_depend_on(root: Pat
         re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", line) for line in lines if not line.startswith("#")
     )
     assert names - {project["name"]} <= pinned
+
+
+@pytest.mark.parametrize("version", ["3.11.2", "3.12.3", "3.13.5"])
+def test_pinned_versions_are_for_the_pythons_of_debian_and_ubuntu(root: Path, version: str) -> None:
+    pinned = [
+        line
+        for line in (root / "deploy/constraints.txt").read_text().splitlines()
+        if not line.startswith("#")
+    ]
+    needed = {}
+    for line in pinned:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # some are for other Pythons only
+            found = importlib.metadata.distribution(line.partition("==")[0])
+            if found.version == line.partition("==")[2]:
+                needed[line] = SpecifierSet(found.metadata.get("Requires-Python", ""))
+
+    assert len(needed) > len(pinned) / 2
+    assert [line for line, specifier in needed.items() if not specifier.contains(version)] == []
 
 
 def test_an_environment_without_network_says_what_to_type(root: Path, tmp_path: Path) -> None:
