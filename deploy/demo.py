@@ -44,8 +44,18 @@ from servers import (
     until,
 )
 
+PREFIX = "incident-demo-"
 OURS, PEER, STRANGER = "a.test", "b.test", "stranger.test"
-STARTED = time.monotonic()
+SEND_AGAIN = """\
+#!{python}
+# Has the peer send its report once more, which is answered and stored only once, and prints the reply.
+import sys
+from urllib.request import Request, urlopen
+sys.path.insert(0, "{here}")
+from servers import iq, report_payload
+text = iq(report_payload(), to="a.test", sender="b.test", id="again").encode()
+print(urlopen(Request("{server}/peer/send", data=text, headers={{"Host": "b.test"}})).read().decode())
+"""
 
 
 class DemoError(Exception):
@@ -164,8 +174,8 @@ class Demo:
 
 
 def tell(line: str) -> None:
-    """Print one step of the story with its time."""
-    print(f"{time.monotonic() - STARTED:6.1f} s  {line}", flush=True)
+    """Print one step of the story with the time of day."""
+    print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
 
 
 def story(demo: Demo) -> bool:
@@ -193,7 +203,11 @@ def story(demo: Demo) -> bool:
 def what_next(demo: Demo) -> None:
     """Say what to type in another terminal."""
     first = next(iter(demo.stored().values()), {"id": "ID"})
-    (demo.folder / "report-iq.xml").write_text(iq(report_payload(), to=OURS, sender=PEER, id="by-hand"))
+    again = demo.folder / "send-again"
+    again.write_text(
+        SEND_AGAIN.format(python=sys.executable, here=str(Path(__file__).parent), server=demo.b.url)
+    )
+    again.chmod(0o755)
     lines = [
         f"alias incident-bridge='{shlex.join(demo.argv())}'",
         "incident-bridge incidents list",
@@ -204,7 +218,7 @@ def what_next(demo: Demo) -> None:
     if INSIDE not in os.environ:
         lines += [
             "incident-bridge check",
-            f"curl -H 'Host: {PEER}' --data @{demo.folder}/report-iq.xml {demo.b.url}/peer/send   # sends it again",
+            str(again),
         ]
     lines.append(f"tail -f {demo.folder}/bridge.log {demo.a.folder}/prosody.log")
     print("\nWhat to type next, in another terminal:\n")
@@ -239,10 +253,19 @@ def own_network() -> str:
     )
 
 
+def remove_leftovers() -> None:
+    """Remove the folders of demos that were killed without a word."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        owner = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if not Path("/proc", owner).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
     """Give a folder that is gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="incident-demo-"))
+    remove_leftovers()
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
     try:
         yield folder
     finally:

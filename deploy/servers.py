@@ -252,18 +252,18 @@ class Reply:
         """Read Prosody's own serialisation of an IQ."""
         iq = etree.fromstring(xml)
         error = next((child for child in iq if etree.QName(child).localname == "error"), None)
-        conditions = (
-            [] if error is None else [child for child in error if child.tag.startswith(ERROR_NAMESPACE)]
-        )
-        named = [child.tag.removeprefix(ERROR_NAMESPACE) for child in conditions]
+        told = {str(child.tag): child.text for child in ([] if error is None else error)}
+        conditions = {
+            tag.removeprefix(ERROR_NAMESPACE): text for tag, text in told.items() if ERROR_NAMESPACE in tag
+        }
         return cls(
             xml=xml,
             type=iq.get("type", ""),
             id=iq.get("id", ""),
             sender=iq.get("from", ""),
             error_type=None if error is None else error.get("type"),
-            condition=next((name for name in named if name != "text"), None),
-            text=next((child.text for child in conditions if child.tag == f"{ERROR_NAMESPACE}text"), None),
+            condition=next((name for name in conditions if name != "text"), None),
+            text=conditions.get("text"),
             seconds=seconds,
         )
 
@@ -395,7 +395,7 @@ VirtualHost {_lua(self.name)}
 
     def control(self, *words: str, seconds: float = 30.0) -> str:
         """Run `prosodyctl` for this server and return what it printed."""
-        argv = [self.commands / "prosodyctl", "--config", self.config_path, *words]
+        argv = [str(self.commands / "prosodyctl"), "--config", str(self.config_path), *words]
         done = subprocess.run(
             argv, env=self.process.env, capture_output=True, text=True, check=False, timeout=seconds
         )

@@ -23,6 +23,12 @@ def pytest_configure() -> None:
         bring_loopback_up()
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail where another check of `tests/run` failed."""
+    if os.environ.get("INCIDENT_BRIDGE_FAILED_CHECKS") and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Repeat which other checks failed, where the eye is at the end."""
     if failed := os.environ.get("INCIDENT_BRIDGE_FAILED_CHECKS"):

@@ -64,7 +64,7 @@ def check(arguments: argparse.Namespace, terminal: Terminal) -> int:
         shown = terminal.marked(mark, "good" if finding.code == Exit.OK else "bad")
         terminal.line(f"{shown}  {visible(finding.what):{width}}  {visible(finding.text)}")
         for line in finding.fix.splitlines():
-            terminal.line(f"{'':{width + 5}}  → {visible(line)}")
+            terminal.line(f"{'':{width + 5}}  → {visible(terminal.advice(line))}")
     bad = sum(finding.code != Exit.OK for finding in findings)
     terminal.say("\nEverything is as it must be." if not bad else f"\n{count(bad, 'thing')} to repair.")
     return code

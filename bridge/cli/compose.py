@@ -197,8 +197,8 @@ def from_file(name: str, host: str, kind: Kind) -> FromFile:
     """Read a document as if `host` sent it."""
     try:
         root, dropped = xml.parse_file(read_bytes(name))
-        iq = as_iq(root, sender=host, kind=kind)
-        reading = read(replace(iq, sender=Jid.parse(host)))
+        iq = as_iq(root, sender=Jid.parse(host), kind=kind)
+        reading = read(iq)
     except RefusedError as error:
         raise UsageError(f"{name} cannot be sent: {visible(error.stanza_error.text)}") from None
     if reading.kind is Kind.INQUIRY is not kind:
@@ -223,5 +223,5 @@ def of_peer(incident: Incident, newest: Interaction, to: Iterable[str], *, even_
             f"{incident.reporter} reported it as private, for nobody else; to tell others: --even-private"
         )
     payload = redacted(newest, Restriction.NEED_TO_KNOW, host=incident.host, status=incident.status)
-    iq = as_iq(xml.parse(payload), sender=incident.host, kind=Kind.REPORT)
+    iq = as_iq(xml.parse(payload), sender=Jid.parse(incident.host), kind=Kind.REPORT)
     return read(iq).incident

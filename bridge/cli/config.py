@@ -23,8 +23,11 @@ def add(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 
 def default(arguments: argparse.Namespace, terminal: Terminal) -> int:  # noqa: ARG001 (every command is called so)
-    """Print `default.toml` as it is; it is TOML also under --json, being made of comments."""
-    terminal.out.write(default_toml())
+    """Print `default.toml` as it is; under --json as one text, because it is made of comments."""
+    if terminal.is_json:
+        terminal.json({"toml": default_toml()})
+    else:
+        terminal.out.write(default_toml())
     return Exit.OK
 
 

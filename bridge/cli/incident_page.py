@@ -13,7 +13,7 @@ from bridge.log import visible
 from bridge.policy.record import Incident, Interaction, Notices, Way
 from bridge.policy.trust import Authentication, Stream
 
-_LABEL = 13
+_LABEL = 14
 _PROVEN = {
     Authentication.CERTIFICATE: "by a valid certificate",
     Authentication.DIALBACK_CERTIFICATE: "by dialback, with a certificate that is not trusted",
@@ -69,11 +69,8 @@ def _head(incident: Incident, terminal: Terminal) -> None:
     _field(terminal, "Identifier", _identifier(incident.identity))
     _field(terminal, "Status", incident.status)
     if incident.quarantined:
-        _field(
-            terminal,
-            "Quarantine",
-            f"yes: reported by a stranger. To decide: incident-bridge peers trust|block {incident.reporter}",
-        )
+        decide = terminal.advice(f"incident-bridge peers trust|block {incident.reporter}")
+        _field(terminal, "Quarantine", f"yes: reported by a stranger. To decide: {decide}")
     elif not incident.is_own:
         _field(terminal, "Quarantine", "no")
     _field(terminal, "First told", moment(incident.created_at))

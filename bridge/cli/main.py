@@ -4,11 +4,11 @@ House rules: a file per group of commands, each with `add(commands)`; nothing he
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from bridge import log
@@ -37,7 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; every way out is one of the documented exit codes."""
     arguments = parser(_command(argv)).parse_args(argv)
     log.configure(arguments.log_format, arguments.log_level)
-    screen = terminal(is_json=arguments.json)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that knows no … must not stop us
+    screen = terminal(is_json=arguments.json, config=arguments.config)
     try:
         code = int(arguments.run(arguments, screen))
         sys.stdout.flush()
@@ -86,7 +89,7 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     _common(root, is_default=True)
-    root.add_argument("--version", action="version", version=f"{_PROGRAM} {_version()}")
+    root.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = root.add_subparsers(metavar="COMMAND", required=True, title="commands")
     for group, names in _GROUPS.items():
         if command in names or not _is_known(command):
@@ -124,8 +127,15 @@ def _common(to: argparse.ArgumentParser, *, is_default: bool) -> None:
     to.add_argument("--log-level", choices=levels, default=default("info"), help="what to log (default info)")
 
 
-def _version() -> str:
-    try:
-        return version("prosody-incident-bridge")
-    except PackageNotFoundError:
-        return "(not installed)"
+class _Version(argparse.Action):
+    """Looks the version up only when asked, because that takes as long as a whole command."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            found = version("prosody-incident-bridge")
+        except PackageNotFoundError:
+            found = "(not installed)"
+        print(f"{_PROGRAM} {found}")
+        parser.exit()

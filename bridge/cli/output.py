@@ -6,6 +6,8 @@ colour only marks, it never says anything that the words do not.
 
 import json
 import os
+import re
+import shlex
 import shutil
 import sys
 import unicodedata
@@ -13,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
+from pathlib import Path
 from typing import Any, TextIO
 
 from pydantic_core import to_jsonable_python
@@ -20,6 +23,7 @@ from pydantic_core import to_jsonable_python
 from bridge.log import visible
 
 _GAP = "  "
+_COMMAND = re.compile(r"(?<![\w/-])incident-bridge (?=[a-z])")
 _NARROWEST = 12
 _MARKS = {"good": "32", "bad": "31", "title": "1"}
 
@@ -35,10 +39,16 @@ class Exit(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terminal:
-    """Where a command prints. `width` None: nothing is cut, because a program or a file reads it."""
+    """Where a command prints.
+
+    Attributes:
+        config: the file named with --config, so that the commands we suggest name it too; None if none was.
+        width: None if nothing is to be cut, because a program or a file reads it.
+    """
 
     out: TextIO
     messages: TextIO
+    config: Path | None = None
     is_json: bool = False
     width: int | None = None
     has_colour: bool = False
@@ -49,8 +59,14 @@ class Terminal:
 
     def say(self, text: str) -> None:
         """Print a message for the person at the terminal; never data."""
-        for part in text.split("\n"):
+        for part in self.advice(text).split("\n"):
             print(visible(part), file=self.messages, flush=True)
+
+    def advice(self, text: str) -> str:
+        """Complete the commands in a text, each written as `incident-bridge WORD`, to what works here and now."""
+        if self.config is None:
+            return text
+        return _COMMAND.sub(lambda _: f"incident-bridge --config {shlex.quote(str(self.config))} ", text)
 
     def json(self, value: Any) -> None:
         """Print one JSON document, pure ASCII, so no terminal interprets it."""
@@ -74,13 +90,20 @@ class Terminal:
         return f"\x1b[{_MARKS[mark]}m{text}\x1b[0m" if self.has_colour else text
 
 
-def terminal(*, is_json: bool, out: TextIO | None = None, messages: TextIO | None = None) -> Terminal:
+def terminal(
+    *,
+    is_json: bool,
+    config: Path | None = None,
+    out: TextIO | None = None,
+    messages: TextIO | None = None,
+) -> Terminal:
     """Describe the terminal that we have; NO_COLOR is honoured (no-color.org)."""
     out, messages = out or sys.stdout, messages or sys.stderr
     is_tty = out.isatty()
     return Terminal(
         out=out,
         messages=messages,
+        config=config,
         is_json=is_json,
         width=shutil.get_terminal_size().columns if is_tty else None,
         has_colour=is_tty and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb",

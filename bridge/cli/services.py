@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING
 from bridge import log
 from bridge.cli.arguments import Commands, command
 from bridge.cli.output import Exit, Terminal
-from bridge.cli.supervise import Child, Tree, spawn, watched_signals
+from bridge.cli.supervise import Child, Running, Tree, spawn, watched_signals
 from bridge.config import Address, Settings, load_settings
+from bridge.errors import ConfigError
 from bridge.policy.change import Queue
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ _TICK_SECONDS = 0.5
 _LOOK_SECONDS = 0.05
 _NOT_READY_AFTER_SECONDS = 20.0
 _SERVE_PATIENCE_SECONDS = 10.0
+_WORKER_PATIENCE_SECONDS = 15.0
+_STORE_PATIENCE_SECONDS = 30.0
 
 
 def add(commands: Commands, common: argparse.ArgumentParser) -> None:
@@ -59,6 +63,7 @@ def worker(arguments: argparse.Namespace, terminal: Terminal) -> int:
 def up(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Run the store (unless one is configured), the workers and the service; stop them in the other order."""
     settings = _settings(arguments)
+    _require_free(settings)
     children = [_store_child(settings)] if settings.is_embedded else []
     children += [_child(arguments, settings, f"worker {queue}") for queue in reversed(Queue)]
     children.append(_child(arguments, settings, "serve"))
@@ -74,17 +79,16 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _child(arguments: argparse.Namespace, settings: Settings, words: str) -> Child:
-    options = ["--log-format", _log_format(arguments), "--log-level", arguments.log_level]
+    options = ["--log-format", arguments.log_format, "--log-level", arguments.log_level]
     if settings.path:
         options += ["--config", str(settings.path.absolute())]
-    child = Child(name=words, start=lambda: spawn([*options, *words.split()]))
-    if words == "serve":
-        child.patience_seconds = _SERVE_PATIENCE_SECONDS
-    return child
-
-
-def _log_format(arguments: argparse.Namespace) -> str:
-    return str(arguments.log_format)
+    is_serve = words == "serve"
+    return Child(
+        name=words,
+        start=lambda: spawn([*options, *words.split()]),
+        level=2 if is_serve else 1,
+        patience_seconds=_SERVE_PATIENCE_SECONDS if is_serve else _WORKER_PATIENCE_SECONDS,
+    )
 
 
 class _Store:
@@ -100,44 +104,82 @@ class _Store:
     def poll(self) -> int | None:
         return self.server.process.poll()
 
+    def terminate(self) -> None:
+        self.server.process.terminate()
+
+    def kill(self) -> None:
+        self.server.process.kill()
+
 
 def _store_child(settings: Settings) -> Child:
     from bridge.store.embedded import start_embedded
 
     def start() -> _Store:
-        return _Store(start_embedded(settings.store.data_dir, max_bytes=settings.store.max_bytes))
+        try:
+            return _Store(start_embedded(settings.store.data_dir, max_bytes=settings.store.max_bytes))
+        except OSError as error:
+            folder = settings.store.data_dir
+            raise ConfigError(f"store.data_dir {folder} cannot be used: {error.strerror}") from error
 
-    def stop(running: object) -> None:
+    def bury(running: Running) -> None:
         if isinstance(running, _Store):
-            running.server.stop()
+            running.server.stop()  # it has ended; this gives its lock on the folder back
 
-    return Child(name="store", start=start, stop=stop)
+    return Child(name="store", start=start, bury=bury, patience_seconds=_STORE_PATIENCE_SECONDS)
+
+
+def _require_free(settings: Settings) -> None:
+    """Refuse to start where somebody else listens already, before anything runs."""
+    server = settings.server
+    for address in (server.ingest_listen, server.listen, server.metrics_listen):
+        try:
+            with socket.create_server((address.host, address.port), family=_family(address)):
+                pass
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            change = "change [server] or stop what listens there"
+            raise ConfigError(f"cannot listen on {address}: {reason}; {change}") from error
+
+
+def _family(address: Address) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address.host else socket.AF_INET
 
 
 def _run(tree: Tree, terminal: Terminal, *, settings: Settings | None = None) -> int:
-    """Look after the tree until a signal comes; a child that finds its configuration unusable ends it all."""
-    started = time.monotonic()
-    is_ready = settings is None
-    complained = False
+    """Look after the tree until a signal comes; a child that cannot use its configuration at first ends it all."""
+    greeting = _Greeting(settings, terminal) if settings else None
     with watched_signals() as wait:
         try:
-            tree.start(now=started)
-            while not wait(_TICK_SECONDS if is_ready else _LOOK_SECONDS) & _ENDING:
+            tree.start(now=time.monotonic())
+            while not wait(_LOOK_SECONDS if greeting else _TICK_SECONDS) & _ENDING:
                 died = tree.look_after(now=time.monotonic())
-                if any(code == Exit.USAGE for _, code in died) and not is_ready:
+                if any(code == Exit.USAGE and child.starts == 1 for child, code in died):
                     return Exit.USAGE
-                if settings and not is_ready:
-                    is_ready = is_answering(settings.server.ingest_listen)
-                    if is_ready:
-                        terminal.say(_ready_text(settings, seconds=time.monotonic() - started))
-                    elif not complained and time.monotonic() - started > _NOT_READY_AFTER_SECONDS:
-                        complained = True
-                        terminal.say(
-                            "The bridge is not ready yet. In another terminal: incident-bridge check"
-                        )
+                if greeting and greeting.is_said():
+                    greeting = None
         finally:
             tree.stop()
     return Exit.OK
+
+
+class _Greeting:
+    """Says once that the bridge is ready, and meanwhile once that it takes long."""
+
+    def __init__(self, settings: Settings, terminal: Terminal) -> None:
+        self.settings = settings
+        self.terminal = terminal
+        self.started = time.monotonic()
+        self.has_complained = False
+
+    def is_said(self) -> bool:
+        seconds = time.monotonic() - self.started
+        problem = ready_problem(self.settings.server.ingest_listen)
+        if problem is None:
+            self.terminal.say(_ready_text(self.settings, seconds=seconds))
+        elif seconds > _NOT_READY_AFTER_SECONDS and not self.has_complained:
+            self.has_complained = True
+            self.terminal.say(f"Not ready yet: {problem}. In another terminal: incident-bridge check")
+        return problem is None
 
 
 def is_answering(address: Address, path: str = "/ready") -> bool:
@@ -155,11 +197,9 @@ def ready_problem(address: Address, path: str = "/ready") -> str | None:
             body = response.read(4096).decode("utf-8", "replace").strip()
     except (OSError, http.client.HTTPException) as error:
         return f"nothing answers at {address} ({error})"
-    return (
-        None
-        if response.status == http.client.OK
-        else _reasons(body) or f"{address} answers {response.status}"
-    )
+    if response.status == http.client.OK:
+        return None
+    return _reasons(body) or f"{address} answers {response.status}"
 
 
 def _reasons(body: str) -> str:

@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from bridge.cli.arguments import UsageError
 from bridge.cli.output import count
@@ -23,18 +25,24 @@ _MOST_INTERACTIONS = 500
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[Store]:
     """Open the store for one command; says how to start the embedded one if it does not run."""
+    url = settings.store_url()
+    is_off = f"the embedded store in {settings.store.data_dir} does not run; it runs with: incident-bridge up"
+    if settings.is_embedded and not _is_there(url):  # no need to be patient
+        raise UnavailableError(is_off)
     try:
-        store = await open_store(settings.store_url(), patience_seconds=PATIENCE_SECONDS)
+        store = await open_store(url, patience_seconds=PATIENCE_SECONDS)
     except UnavailableError as error:
         if not settings.is_embedded:
             raise
-        raise UnavailableError(
-            f"the embedded store in {settings.store.data_dir} does not run; it runs with: incident-bridge up"
-        ) from error
+        raise UnavailableError(is_off) from error
     try:
         yield store
     finally:
         await close(store)
+
+
+def _is_there(url: str) -> bool:
+    return Path(urlsplit(url).path).exists()
 
 
 def hosts_of(settings: Settings, wanted: str | None) -> list[str]:

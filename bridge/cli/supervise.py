@@ -1,7 +1,8 @@
 """A tree of processes that live and die together: started in order, restarted when they die, stopped in order.
 
 House rules: a child never outlives us (PR_SET_PDEATHSIG, also after kill -9); it has its own process group, so that
-Ctrl-C reaches it only through us, in order; no threads here, because a forking process with threads may deadlock.
+Ctrl-C reaches it only through us, in order; nothing of ours runs between fork and exec, where a signal that we
+handle here would be lost there.
 """
 
 import os
@@ -18,12 +19,13 @@ from typing import Protocol
 
 from bridge import log
 from bridge.errors import BridgeError
-from bridge.store.parent import signal_when_parent_dies
+from bridge.store.parent import dying_with_us
 
 _LOG = log.get(__name__)
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 _LIVED_WELL_SECONDS = 30.0
+_LOOK_SECONDS = 0.02
 
 
 class Running(Protocol):
@@ -36,6 +38,12 @@ class Running(Protocol):
     def poll(self) -> int | None:
         """Its exit code, None while it runs."""
 
+    def terminate(self) -> None:
+        """Ask it to end; nothing if it has."""
+
+    def kill(self) -> None:
+        """End it; nothing if it has."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Child:
@@ -43,14 +51,18 @@ class Child:
 
     Attributes:
         start: starts it and returns it.
-        stop: asks it to end and waits; by default SIGTERM, then SIGKILL after `patience_seconds`.
+        level: higher levels need lower ones, so they start later and stop earlier.
+        bury: gives back what the process held, when it has ended, however it did.
+        patience_seconds: how long it may take to end before it is killed.
     """
 
     name: str
     start: Callable[[], Running]
-    stop: Callable[[Running], None] | None = None
+    level: int = 0
+    bury: Callable[[Running], None] = lambda _: None
     patience_seconds: float = 15.0
     running: Running | None = None
+    starts: int = 0
     started_at: float = 0.0
     start_at: float = 0.0
     pause_seconds: float = FIRST_PAUSE_SECONDS
@@ -60,14 +72,12 @@ def spawn(
     arguments: Sequence[str], *, environment: dict[str, str] | None = None
 ) -> "subprocess.Popen[bytes]":
     """Start one of our own commands as a child that dies with us."""
-    parent = os.getpid()
-
+    program = [sys.executable, "-P", "-m", "bridge.cli", *arguments]
     return subprocess.Popen(  # noqa: S603 (our own program)
-        [sys.executable, "-P", "-m", "bridge.cli", *arguments],
+        dying_with_us(program, signal.SIGTERM),
         stdin=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": _python_path(), **(environment or {})},
         process_group=0,
-        preexec_fn=lambda: signal_when_parent_dies(signal.SIGTERM, parent=parent),  # noqa: PLW1509 (no threads here)
     )
 
 
@@ -80,7 +90,7 @@ def _python_path() -> str:
 
 @dataclass(slots=True)
 class Tree:
-    """The children in the order in which they start; they stop in the reverse order."""
+    """The children in the order in which they start."""
 
     children: Sequence[Child]
 
@@ -96,47 +106,54 @@ class Tree:
             code = child.running.poll() if child.running else None
             if child.running and code is not None:
                 died.append((child, code))
+                child.bury(child.running)
                 if now - child.started_at > _LIVED_WELL_SECONDS:
                     child.pause_seconds = FIRST_PAUSE_SECONDS
-                self._pause(child, now=now, reason=f"it died with exit code {code}")
+                _LOG.error("died", child=child.name, code=code)
+                self._pause(child, now=now)
             elif child.running is None and now >= child.start_at:
                 try:
                     self._start(child, now=now)
                 except BridgeError as error:  # what worked before may work again
-                    self._pause(child, now=now, reason=str(error))
+                    _LOG.error("does not start", child=child.name, reason=str(error))
+                    self._pause(child, now=now)
+                else:
+                    _LOG.warning("started again", child=child.name)
         return died
 
-    def _pause(self, child: Child, *, now: float, reason: str) -> None:
+    @staticmethod
+    def _pause(child: Child, *, now: float) -> None:
         child.running, child.start_at = None, now + child.pause_seconds
-        _LOG.error("is started again", child=child.name, reason=reason, in_seconds=child.pause_seconds)
         child.pause_seconds = min(child.pause_seconds * 2, LONGEST_PAUSE_SECONDS)
 
     def stop(self) -> None:
-        """End everybody in reverse order, one after the other; whoever does not listen is killed."""
-        for child in reversed(self.children):
-            if child.running is None or child.running.poll() is not None:
-                continue
-            if child.stop:
-                child.stop(child.running)
-            else:
-                _end(child.running, child.name, patience_seconds=child.patience_seconds)
-            child.running = None
+        """End everybody: the highest level first, those of one level together; who does not listen is killed."""
+        for level in sorted({child.level for child in self.children}, reverse=True):
+            _end([child for child in self.children if child.level == level])
 
     def _start(self, child: Child, *, now: float) -> None:
         child.running = child.start()
+        child.starts += 1
         child.started_at = now
         _LOG.debug("started", child=child.name, pid=child.running.pid)
 
 
-def _end(running: Running, name: str, *, patience_seconds: float) -> None:
-    os.kill(running.pid, signal.SIGTERM)
-    deadline = time.monotonic() + patience_seconds
-    while running.poll() is None:
-        if time.monotonic() > deadline:
-            _LOG.warning("does not stop; killed", child=name, pid=running.pid)
-            os.kill(running.pid, signal.SIGKILL)
-            deadline += patience_seconds
-        time.sleep(0.02)
+def _end(children: Sequence[Child]) -> None:
+    left = {child.name: (child, child.running) for child in children if child.running}
+    for _, running in left.values():
+        running.terminate()
+    started = time.monotonic()
+    while left:
+        for child, running in list(left.values()):
+            if running.poll() is not None:
+                child.bury(running)
+                child.running = None
+                del left[child.name]
+            elif time.monotonic() > started + child.patience_seconds:
+                _LOG.warning("does not stop; killed", child=child.name, pid=running.pid)
+                running.kill()
+        if left:
+            time.sleep(_LOOK_SECONDS)
 
 
 @contextmanager

@@ -70,7 +70,8 @@ def add(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 def validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Judge one file; exit 1 if its sender would get an error."""
-    verdict = judge(read_bytes(arguments.file), sender=arguments.sender, kind=Kind(arguments.kind))
+    sender = _sender(arguments.sender)
+    verdict = judge(read_bytes(arguments.file), sender=sender, kind=Kind(arguments.kind))
     code = Exit.NO if verdict.refusal else Exit.OK
     if terminal.is_json:
         terminal.json(_plain(verdict))
@@ -83,8 +84,15 @@ def validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if verdict.reading:
         _show(verdict.reading, terminal)
     for sentence in verdict.dropped:
-        terminal.line(f"Dropped, because this is a file; over XMPP it would be refused: {visible(sentence)}")
+        terminal.line(f"Only because this is a file: {visible(sentence)}; over XMPP it would be refused.")
     return code
+
+
+def _sender(text: str | None) -> Jid:
+    try:
+        return Jid.parse(text or SENDER)
+    except MalformedError as error:
+        raise UsageError(f"--from is not an XMPP address: {error.rule}") from None
 
 
 def read_bytes(name: str, *, most: int = _MOST_BYTES) -> bytes:
@@ -98,7 +106,7 @@ def read_bytes(name: str, *, most: int = _MOST_BYTES) -> bytes:
         raise UsageError(f"{name}: cannot be read: {error.strerror}") from None
 
 
-def judge(data: bytes, *, sender: str | None, kind: Kind) -> Verdict:
+def judge(data: bytes, *, sender: Jid, kind: Kind) -> Verdict:
     """Read and judge one document as if a trusted peer had sent it over a good stream."""
     dropped: tuple[str, ...] = ()
     reading = None
@@ -114,7 +122,7 @@ def judge(data: bytes, *, sender: str | None, kind: Kind) -> Verdict:
     return Verdict(dropped=dropped, reading=reading)
 
 
-def as_iq(root: Element, *, sender: str | None, kind: Kind) -> Iq:
+def as_iq(root: Element, *, sender: Jid, kind: Kind) -> Iq:
     """Wrap what a file holds as it would travel."""
     name = etree.QName(root)
     if name.localname == "iq":
@@ -125,8 +133,7 @@ def as_iq(root: Element, *, sender: str | None, kind: Kind) -> Iq:
         root.extend(incidents)
     elif name.namespace == NAMESPACE and name.localname in {str(known) for known in Kind}:
         kind = Kind(name.localname)
-    peer = Jid.parse(sender or SENDER)
-    return Iq(type=kind.iq_type, id="validate", sender=peer, to=Jid.parse(HOST), payload=root)
+    return Iq(type=kind.iq_type, id="validate", sender=sender, to=Jid.parse(HOST), payload=root)
 
 
 def _admit(iq: Iq, reading: Reading, data: bytes) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import cache
+from importlib.resources import files
 from typing import Any, Final
 
 from pydantic import TypeAdapter
@@ -27,6 +28,8 @@ from bridge.policy.record import (
 )
 
 FORMAT: Final = 1
+# The words of format 1, known to both sides and therefore not stored: halves a record. A change is a new format.
+_DICTIONARY: Final = (files("bridge.store") / "dictionary.txt").read_bytes()
 _CLASSES: Final[dict[str, type[Record]]] = {
     "interaction": Interaction,
     "incident": Incident,
@@ -45,7 +48,8 @@ def _adapter(kind: str) -> TypeAdapter[Any]:
 
 def pack(text: bytes) -> bytes:
     """Compress, and say in which format."""
-    return bytes((FORMAT,)) + zlib.compress(text, 6)
+    packer = zlib.compressobj(6, zdict=_DICTIONARY)
+    return bytes((FORMAT,)) + packer.compress(text) + packer.flush()
 
 
 def unpack(data: bytes) -> bytes:
@@ -59,7 +63,8 @@ def unpack(data: bytes) -> bytes:
             f"the store holds records of format {data[0] if data else 'unknown'}, this release reads up to {FORMAT}: "
             "install the release that wrote them"
         )
-    return zlib.decompress(memoryview(data)[1:])
+    unpacker = zlib.decompressobj(zdict=_DICTIONARY)
+    return unpacker.decompress(memoryview(data)[1:]) + unpacker.flush()
 
 
 def fields(record: Record, *, kind: str, version: int) -> dict[str, bytes | str | int]:

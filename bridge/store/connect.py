@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from importlib.resources import files
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -24,7 +25,7 @@ from bridge.errors import ConfigError, UnavailableError
 
 _RETRIES: Final = 20  # with the backoff below: carries a worker over a store restart of about 15 s
 _BACKOFF: Final = ExponentialWithJitterBackoff(base=0.05, cap=1)
-_SOCKET_TIMEOUT_SECONDS: Final = 20  # above every blocking call
+PATIENCE_SECONDS: Final = 25  # above every blocking call; time for the retries
 _AWAY: Final = (
     redis.exceptions.ConnectionError,  # refused, reset, loading, and no free connection in time
     redis.exceptions.TimeoutError,
@@ -69,14 +70,14 @@ class Store:
 
     Attributes:
         jobs: RQ's own connection, the only one that blocks; used in threads.
-        patience_seconds: after this long a call gives up with `UnavailableError`; None: as long as the retries last.
+        patience_seconds: after this long a call gives up with `UnavailableError`.
     """
 
     redis: Redis
     jobs: BlockingRedis
     scripts: dict[Script, Any]
     url: str
-    patience_seconds: float | None
+    patience_seconds: float
 
 
 def shown(url: str) -> str:
@@ -88,23 +89,24 @@ def shown(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{place}"))
 
 
+@cache
 def script_text(name: str) -> str:
-    """A script as it is sent: what all begin with, then its own."""
+    """A script as it is sent: what all begin with, then its own; read once, before a worker forks."""
     folder = files("bridge.store") / "scripts"
     return (folder / "library.lua").read_text("utf-8") + (folder / f"{name}.lua").read_text("utf-8")
 
 
-def job_connection(url: str) -> BlockingRedis:
+def job_connection(url: str, *, retries: int = _RETRIES) -> BlockingRedis:
     """A connection for RQ, which speaks the blocking client only."""
     return BlockingRedis.from_url(
         url,
-        socket_timeout=_SOCKET_TIMEOUT_SECONDS + 5,
+        socket_timeout=PATIENCE_SECONDS,
         socket_connect_timeout=5,
-        retry=PlainRetry(_BACKOFF, _RETRIES),
+        retry=PlainRetry(_BACKOFF, retries),
     )
 
 
-async def open_store(url: str, *, patience_seconds: float | None = None) -> Store:
+async def open_store(url: str, *, patience_seconds: float = PATIENCE_SECONDS) -> Store:
     """Open the store and see that it answers.
 
     Args:
@@ -119,13 +121,13 @@ async def open_store(url: str, *, patience_seconds: float | None = None) -> Stor
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=100,
-            timeout=_SOCKET_TIMEOUT_SECONDS,
+            timeout=patience_seconds,
             protocol=3,
-            socket_timeout=_SOCKET_TIMEOUT_SECONDS,
+            socket_timeout=None,  # with one, redis-py calls `asyncio.wait_for`, which loses cancellations before 3.12
             socket_connect_timeout=5,
             retry=Retry(_BACKOFF, _RETRIES),
         )
-        jobs = job_connection(url)
+        jobs = job_connection(url, retries=1)  # `recover` does what fails here
     except ValueError as error:
         raise ConfigError(f"store.url {shown(url)!r} is not usable: {error}") from error
     client: Redis = Redis.from_pool(pool)

