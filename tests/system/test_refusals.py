@@ -11,7 +11,7 @@ from tests.system.servers import Federation, Lab
 
 INCIDENT = "<Incident xmlns='urn:ietf:params:xml:ns:iodef-1.0' purpose='reporting'>{}</Incident>"
 IDENTITY = "<IncidentID name='b.test'>1</IncidentID>"
-OPEN = "<report xmlns='urn:xmpp:incident:2'>{}</report>"
+TYPES = {"report": "set", "inquiry": "get", "request": "get", "response": "set"}
 
 
 @pytest.fixture(scope="module")
@@ -29,80 +29,71 @@ def told(reply: Reply) -> str:
     return f"{reply.error_type}/{reply.condition}"
 
 
-def in_report(inner: str) -> str:
-    return OPEN.format(inner)
+def wrapped(kind: str, inner: str) -> str:
+    return f"<{kind} xmlns='urn:xmpp:incident:2'>{inner}</{kind}>"
 
 
 DEEP = "<x xmlns='urn:x'>" * 70 + "</x>" * 70
 REFUSED = {
-    "no Incident": (in_report(""), "modify/bad-request", "Incident"),
-    "two Incidents": (in_report(INCIDENT.format(IDENTITY) * 2), "modify/bad-request", "Incident"),
-    "no IncidentID": (in_report(INCIDENT.format("")), "modify/bad-request", "IncidentID"),
+    "no Incident": ((""), "modify/bad-request", "Incident"),
+    "two Incidents": ((INCIDENT.format(IDENTITY) * 2), "modify/bad-request", "Incident"),
+    "no IncidentID": ((INCIDENT.format("")), "modify/bad-request", "IncidentID"),
     "an empty IncidentID": (
-        in_report(INCIDENT.format("<IncidentID name='b.test'> </IncidentID>")),
+        (INCIDENT.format("<IncidentID name='b.test'> </IncidentID>")),
         "modify/bad-request",
         "IncidentID",
     ),
     "an Incident in no namespace we know": (
-        in_report(INCIDENT.format(IDENTITY).replace("iodef-1.0", "iodef-9.9")),
+        (INCIDENT.format(IDENTITY).replace("iodef-1.0", "iodef-9.9")),
         "modify/bad-request",
         "Incident",
     ),
     "IODEF version 2": (
-        in_report(INCIDENT.format(IDENTITY).replace("iodef-1.0", "iodef-2.0")),
+        (INCIDENT.format(IDENTITY).replace("iodef-1.0", "iodef-2.0")),
         "cancel/feature-not-implemented",
         "",
     ),
     "too deep": (
-        in_report(INCIDENT.format(IDENTITY + f"<AdditionalData dtype='xml'>{DEEP}</AdditionalData>")),
+        (INCIDENT.format(IDENTITY + f"<AdditionalData dtype='xml'>{DEEP}</AdditionalData>")),
         "modify/policy-violation",
         "deep",
     ),
     "too many elements": (
-        in_report(
-            INCIDENT.format(IDENTITY + f"<AdditionalData dtype='xml'>{'<x/>' * 5100}</AdditionalData>")
-        ),
+        (INCIDENT.format(IDENTITY + f"<AdditionalData dtype='xml'>{'<x/>' * 5100}</AdditionalData>")),
         "modify/policy-violation",
         "5000",
     ),
     "too many attributes": (
-        in_report(
-            INCIDENT.format(IDENTITY + "<x xmlns='urn:x' " + " ".join(f"a{n}='1'" for n in range(70)) + "/>")
-        ),
+        (INCIDENT.format(IDENTITY + "<x xmlns='urn:x' " + " ".join(f"a{n}='1'" for n in range(70)) + "/>")),
         "modify/policy-violation",
         "64",
     ),
     "over 128 KiB": (
-        in_report(INCIDENT.format(IDENTITY + f"<Description>{'x' * 135_000}</Description>")),
+        (INCIDENT.format(IDENTITY + f"<Description>{'x' * 135_000}</Description>")),
         "modify/policy-violation",
         "",
     ),
 }
 
 
+@pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("what", REFUSED)
 async def test_a_document_we_do_not_accept_is_refused_with_what_was_wrong(
-    standing: Federation, what: str
+    standing: Federation, what: str, kind: str
 ) -> None:
-    body, error, names = REFUSED[what]
-    reply = await standing.b.send_iq(iq(body, to="a.test", sender="b.test", id="bad"))
+    inner, error, names = REFUSED[what]
+    body = iq(wrapped(kind, inner), to="a.test", sender="b.test", id="bad", type=TYPES[kind])
+    reply = await standing.b.send_iq(body)
     assert told(reply) == error
     assert names in (reply.text or ""), reply.text
 
 
-@pytest.mark.parametrize("kind", ["report", "response", "inquiry", "request"])
+@pytest.mark.parametrize("kind", TYPES)
 async def test_a_wrong_iq_type_is_a_bad_request(standing: Federation, kind: str) -> None:
-    wrong = "get" if kind in {"report", "response"} else "set"
-    body = f"<{kind} xmlns='urn:xmpp:incident:2'>{INCIDENT.format(IDENTITY)}</{kind}>"
+    wrong = "get" if TYPES[kind] == "set" else "set"
+    body = wrapped(kind, INCIDENT.format(IDENTITY))
     reply = await standing.b.send_iq(iq(body, to="a.test", sender="b.test", id="wrong", type=wrong))
     assert told(reply) == "modify/bad-request"
-
-
-@pytest.mark.parametrize(("kind", "type"), [("inquiry", "get"), ("request", "get"), ("response", "set")])
-async def test_what_does_not_exist_yet_is_not_implemented(standing: Federation, kind: str, type: str) -> None:
-    body = f"<{kind} xmlns='urn:xmpp:incident:2'>{INCIDENT.format(IDENTITY)}</{kind}>"
-    reply = await standing.b.send_iq(iq(body, to="a.test", sender="b.test", id="later", type=type))
-    assert told(reply) == "cancel/feature-not-implemented"
 
 
 async def test_an_id_over_256_bytes_is_a_bad_request(standing: Federation) -> None:
@@ -110,21 +101,64 @@ async def test_an_id_over_256_bytes_is_a_bad_request(standing: Federation) -> No
     assert told(reply) == "modify/bad-request"
 
 
+@pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("sender", ["juliet@b.test", "juliet@b.test/balcony"])
-async def test_a_user_may_not_report(standing: Federation, sender: str) -> None:
-    reply = await standing.b.send_iq(report(sender=sender))
+async def test_a_user_sends_no_incidents(standing: Federation, sender: str, kind: str) -> None:
+    body = wrapped(kind, INCIDENT.format(IDENTITY))
+    reply = await standing.b.send_iq(iq(body, to="a.test", sender=sender, id="user", type=TYPES[kind]))
     assert told(reply) == "auth/forbidden"
     assert "users" in (reply.text or "")
 
 
 async def test_a_blocked_peer_is_forbidden_until_it_is_forgotten(standing: Federation) -> None:
     standing.bridge.cli("peers", "block", "b.test")
-    assert told(await standing.b.send_iq(report("blocked"))) == "auth/forbidden"
+    for kind, iq_type in TYPES.items():
+        body = wrapped(kind, INCIDENT.format(IDENTITY))
+        reply = await standing.b.send_iq(iq(body, to="a.test", sender="b.test", id="no", type=iq_type))
+        assert told(reply) == "auth/forbidden"
     standing.bridge.cli("peers", "forget", "b.test")
+
+
+async def test_one_kind_of_one_peer_is_refused_where_the_operator_said_so(standing: Federation) -> None:
+    standing.bridge.cli("peers", "rule", "b.test", "inquiry", "refuse")
+    body = wrapped("inquiry", INCIDENT.format(IDENTITY))
+    reply = await standing.b.send_iq(iq(body, to="a.test", sender="b.test", id="rule", type="get"))
+    assert told(reply) == "auth/forbidden"
+    standing.bridge.cli("peers", "rule", "b.test", "inquiry", "default")
 
 
 async def test_nothing_of_all_that_is_stored(standing: Federation) -> None:
     assert standing.bridge.json("incidents", "list")["incidents"] == []
+
+
+async def test_an_inquiry_about_what_nobody_knows_is_not_found(standing: Federation) -> None:
+    body = wrapped("inquiry", INCIDENT.format(IDENTITY))
+    reply = await standing.b.send_iq(iq(body, to="a.test", sender="b.test", id="asked", type="get"))
+    assert told(reply) == "cancel/item-not-found"
+
+
+async def test_a_request_for_what_nobody_can_do_is_stored_and_shown(standing: Federation) -> None:
+    strange = "<Expectation action='launch-missiles'/><ReportTime>2009-04-13T24:00:00</ReportTime>"
+    body = wrapped("request", INCIDENT.format(IDENTITY + strange))
+    reply = await standing.b.send_iq(iq(body, to="a.test", sender="b.test", id="strange", type="get"))
+    assert reply.type == "result", reply.xml
+    [incident] = standing.bridge.json("incidents", "list")["incidents"]
+    assert incident["quarantined"] is True
+    shown = standing.bridge.cli("incidents", "show", incident["id"])
+    assert "launch-missiles: nothing we can do" in shown, shown
+    [interaction] = standing.bridge.json("incidents", "show", incident["id"])["interactions"]
+    assert interaction["repairs"], "what was repaired is listed"
+
+
+async def test_a_response_to_nothing_is_stored_in_quarantine(standing: Federation) -> None:
+    standing.bridge.cli("peers", "trust", "b.test")
+    item = "<HistoryItem action='block-host'><DateTime>2009-04-13T23:00:00Z</DateTime></HistoryItem>"
+    history = IDENTITY.replace(">1<", ">2<") + f"<History>{item}</History>"
+    body = wrapped("response", INCIDENT.format(history))
+    reply = await standing.b.send_iq(iq(body, to="a.test", sender="b.test", id="unasked"))
+    assert reply.type == "result", reply.xml
+    listed = standing.bridge.json("incidents", "list")["incidents"]
+    assert {one["identity"]["text"]: one["quarantined"] for one in listed} == {"1": True, "2": True}
 
 
 async def test_a_stream_without_tls_is_refused(lab: Lab) -> None:
