@@ -218,4 +218,4 @@ def _code(element: Element, name: str, value: str) -> None:
 
 
 def _number(value: float) -> str:
-    return str(int(value)) if value.is_integer() and abs(value) < _EXACT else repr(value)
+    return str(int(value)) if float(value).is_integer() and abs(value) < _EXACT else repr(value)
