@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from bridge import log
-from bridge.errors import ConflictError
+from bridge.errors import ConflictError, UnavailableError
 from bridge.policy.change import Queue
 from bridge.store import lanes
 from bridge.store.commit import FencedError, Lease
@@ -76,6 +76,8 @@ async def work_batch(store: Store, leases: Sequence[Lease], stories: IncidentSto
     except ConflictError:
         for lease in leases:
             await _work_alone(store, lease, stories)
+    except UnavailableError as error:
+        await _put_off(store, leases, error)
     except Exception:  # noqa: BLE001 a worker is an edge: the lane is tried again, and in the end set aside
         _log.exception("a batch failed, its lanes are tried one by one", lanes=len(leases))
         await _fail(store, leases)
@@ -93,9 +95,18 @@ async def _attempt(store: Store, leases: Sequence[Lease], story: Callable[[], Aw
     except ConflictError:
         for lease in leases:
             await lanes.release(store, lease, delay_seconds=_RETRY_SECONDS)
+    except UnavailableError as error:
+        await _put_off(store, leases, error)
     except Exception:  # noqa: BLE001 a worker is an edge: the lane is tried again, and in the end set aside
         _log.exception("a lane failed", lane=leases[0].lane, tries=leases[0].tries)
         await _fail(store, leases)
+
+
+async def _put_off(store: Store, leases: Sequence[Lease], error: UnavailableError) -> None:
+    """The store took nothing (it is full, or away): nobody's fault, so nobody's try."""
+    _log.warning("work is put off", lanes=len(leases), reason=str(error))
+    for lease in leases:
+        await lanes.release(store, lease, delay_seconds=error.retry_after_seconds)
 
 
 async def _fail(store: Store, leases: Sequence[Lease]) -> None:
