@@ -62,57 +62,46 @@ class DemoError(Exception):
     """Why the demo cannot go on, and what to type."""
 
 
-class Demo:
-    """The servers of the demo and what an operator types."""
+class Site:
+    """One domain as its operator has it: a Prosody, a bridge of its own, and what they type."""
 
-    def __init__(self, folder: Path, network: str, commands: Path) -> None:
-        self.folder = folder
-        self.address = f"{network}.9"
+    def __init__(self, name: str, folder: Path, address: str) -> None:
+        self.name = name
+        self.address = address
         self.config_path = folder / "config.toml"
+        self.data_dir = folder / "store"
+        self.secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
         self.command = Path(sys.executable).parent / "incident-bridge"
-        hosts = {OURS: f"{network}.1", PEER: f"{network}.2", STRANGER: f"{network}.2"}
-        authority = Authority(folder / "certificates")
-        certificate, key = authority.issue(STRANGER)
-        secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
-        self.a = Prosody(
-            OURS,
-            hosts[OURS],
-            commands=commands,
-            folder=folder / OURS,
-            authority=authority,
-            hosts=hosts,
-            modules=["incident_bridge"],
-            extra_host=f'incident_bridge_url = "http://{self.address}:15267"\nincident_bridge_secret = "{secret}"',
+        self.bridge = Process(self.argv("up"), log=folder / "bridge.log")
+
+    def in_prosody(self) -> str:
+        """Return the lines of the VirtualHost that load the module."""
+        return (
+            'modules_enabled = { "incident_bridge" }\n'
+            f'incident_bridge_url = "http://{self.address}:15267"\nincident_bridge_secret = "{self.secret}"\n'
         )
-        self.b = Prosody(
-            PEER,
-            hosts[PEER],
-            commands=commands,
-            folder=folder / PEER,
-            authority=authority,
-            hosts=hosts,
-            modules=["incident_peer"],
-            extra_host=f'VirtualHost "{STRANGER}"\nssl = {{ certificate = "{certificate}"; key = "{key}" }}',
-        )
+
+    def configure(self, prosody: Prosody) -> None:
+        """Write the bridge's configuration."""
+        self.config_path.parent.mkdir(parents=True, exist_ok=True)
         self.config_path.write_text(
             f'[server]\ningest_listen = "{self.address}:15267"\nlisten = "{self.address}:15268"\n'
-            f'metrics_listen = "{self.address}:15269"\n\n[store]\ndata_dir = "{folder / "store"}"\n\n'
-            f'[hosts."{OURS}"]\napi_url = "{self.a.url}"\nsecret = "{secret}"\n'
+            f'metrics_listen = "{self.address}:15269"\n\n[store]\ndata_dir = "{self.data_dir}"\n\n'
+            f'[hosts."{self.name}"]\napi_url = "{prosody.url}"\nsecret = "{self.secret}"\n'
         )
         self.config_path.chmod(0o600)
-        self.bridge = Process(self.argv("up"), log=folder / "bridge.log")
 
     def argv(self, *words: str) -> list[str]:
         """Return the command line of `incident-bridge WORDS`."""
         return [str(self.command), "--config", str(self.config_path), *words]
 
-    def ask(self, *words: str) -> str:
-        """Run `incident-bridge WORDS` and return what it printed."""
-        return self._run(words).stdout
+    def ask(self, *words: str) -> Any:
+        """Run `incident-bridge WORDS --json` and return what it says."""
+        return open_json(self._run([*words, "--json"]).stdout)
 
     def show(self, *words: str) -> None:
         """Run `incident-bridge WORDS` before the reader's eyes: its data, then its messages."""
-        print(f"\n   $ incident-bridge {shlex.join(words)}")
+        print(f"\n   {self.name} $ incident-bridge {shlex.join(words)}")
         done = self._run(words)
         for line in (done.stdout + done.stderr).strip("\n").splitlines():
             print(f"   {line}")
@@ -121,18 +110,19 @@ class Demo:
     def _run(self, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(self.argv(*words), capture_output=True, text=True, check=False, timeout=60)
         if done.returncode:
-            raise DemoError(f"incident-bridge {' '.join(words)} ended with {done.returncode}: {done.stderr}")
+            raise DemoError(
+                f"incident-bridge {' '.join(words)} ended with {done.returncode}: {done.stdout}{done.stderr}"
+            )
         return done
 
-    def start(self) -> None:
-        """Start the bridge, then both servers."""
-        self.bridge.start()
-        until(self._is_ready, 30, "the bridge is ready")
-        tell(f"the bridge is up: store, workers and service, one command (process {self.bridge.pid})")
-        self.a.start()
-        tell(f"Prosody for {OURS}, your server, is up on {self.a.address}, with mod_incident_bridge")
-        self.b.start()
-        tell(f"Prosody for {PEER}, a peer, is up on {self.b.address}; it also hosts {STRANGER}")
+    def stored(self) -> dict[str, dict[str, Any]]:
+        """Return the newest incident of each reporter, as the command line tells of them."""
+        listed = self.ask("incidents", "list")["incidents"]
+        return {incident["reporter"]: incident for incident in reversed(listed)}
+
+    def wait_ready(self) -> None:
+        """Wait until the bridge is ready."""
+        until(self._is_ready, 30, f"the bridge of {self.name} is ready")
 
     def _is_ready(self) -> bool:
         if not self.bridge.is_running:
@@ -142,9 +132,61 @@ class Demo:
             return bool(answer.status == 200)
         return False
 
+
+class Demo:
+    """The servers of the demo: yours, and a peer's that also plays a stranger."""
+
+    def __init__(self, folder: Path, network: str, commands: Path) -> None:
+        self.folder = folder
+        hosts = {OURS: f"{network}.1", PEER: f"{network}.2", STRANGER: f"{network}.2"}
+        authority = Authority(folder / "certificates")
+        certificate, key = authority.issue(STRANGER)
+        self.ours = Site(OURS, folder, f"{network}.9")
+        self.peer = Site(PEER, folder / "peer", f"{network}.8")
+        self.a = Prosody(
+            OURS,
+            hosts[OURS],
+            commands=commands,
+            folder=folder / OURS,
+            authority=authority,
+            hosts=hosts,
+            extra_host=self.ours.in_prosody(),
+        )
+        self.b = Prosody(
+            PEER,
+            hosts[PEER],
+            commands=commands,
+            folder=folder / PEER,
+            authority=authority,
+            hosts=hosts,
+            modules=["incident_peer"],
+            extra_host=f'{self.peer.in_prosody()}\nVirtualHost "{STRANGER}"\n'
+            f'ssl = {{ certificate = "{certificate}"; key = "{key}" }}',
+        )
+        self.ours.configure(self.a)
+        self.peer.configure(self.b)
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """Everything that runs."""
+        return self.ours.bridge, self.peer.bridge, self.a.process, self.b.process
+
+    def start(self) -> None:
+        """Start both bridges, then both servers."""
+        self.ours.bridge.start()
+        self.peer.bridge.start()
+        self.ours.wait_ready()
+        tell(f"the bridge is up: store, workers and service, one command (process {self.ours.bridge.pid})")
+        self.a.start()
+        tell(f"Prosody for {OURS}, your server, is up on {self.a.address}, with mod_incident_bridge")
+        self.peer.wait_ready()
+        self.b.start()
+        tell(f"Prosody for {PEER}, a peer, is up on {self.b.address}, with a bridge of its own;")
+        tell(f"it also hosts {STRANGER}")
+
     def stop(self) -> None:
         """End everything, the peer first."""
-        for ending in (self.b, self.a, self.bridge):
+        for ending in (self.b, self.a, self.peer.bridge, self.ours.bridge):
             ending.stop()
 
     def report_from(self, sender: str) -> Reply:
@@ -167,11 +209,6 @@ class Demo:
         if tls and f"SASL EXTERNAL identity from {PEER}" in log:
             tell(f"that stream: {tls[-1]}; {PEER} proved itself by its certificate")
 
-    def stored(self) -> dict[str, dict[str, Any]]:
-        """Return the incidents the command line tells of, by who reported them."""
-        listed = open_json(self.ask("incidents", "list", "--json"))["incidents"]
-        return {incident["reporter"]: incident for incident in listed}
-
 
 def tell(line: str) -> None:
     """Print one step of the story with the time of day."""
@@ -179,39 +216,70 @@ def tell(line: str) -> None:
 
 
 def story(demo: Demo) -> bool:
-    """Tell it; True if the peer got its result and the incident is stored."""
+    """Tell it; True if everything came as promised."""
     demo.start()
+    is_good = reported(demo) & carried_through(demo)
+    verdict = "as it should be" if is_good else "NOT as it should be"
+    tell(f"outcome: the peer got its result; incidents stored: {len(demo.ours.stored())}; {verdict}")
+    return is_good
+
+
+def reported(demo: Demo) -> bool:
+    """Tell how a report of a trusted peer, and the same of a stranger, come in."""
+    ours = demo.ours
     tell(f"you decide to trust {PEER}:")
-    demo.show("peers", "trust", PEER)
+    ours.show("peers", "trust", PEER)
     reply = demo.report_from(PEER)
     demo.tell_stream()
     tell("somebody you have never heard of sends the same; accepted, but quarantined:")
     demo.report_from(STRANGER)
-    tell("what the operator sees:")
-    demo.show("incidents", "list")
-    stored = demo.stored()
+    tell("what you see:")
+    ours.show("incidents", "list")
+    stored = ours.stored()
     mine = stored.get(PEER)
     if mine:
-        demo.show("incidents", "show", mine["id"])
+        ours.show("incidents", "show", mine["id"])
     is_good = reply.type == "result" and mine is not None and not mine["quarantined"]
-    is_good = is_good and stored.get(STRANGER, {}).get("quarantined") is True
-    verdict = "as it should be" if is_good else "NOT as it should be"
-    tell(f"outcome: the peer got its {reply.type}; incidents stored: {len(stored)}; {verdict}")
-    return is_good
+    return is_good and stored.get(STRANGER, {}).get("quarantined") is True
+
+
+def carried_through(demo: Demo) -> bool:
+    """Tell how both operators carry an incident through: inquiry, report, request, response, resolution."""
+    ours, peer = demo.ours, demo.peer
+    known = ours.stored()[PEER]["identity"]
+    tell(f"{PEER}'s operator asks what you know of it, an inquiry, and is told:")
+    peer.show("inquire", "--to", OURS, "--id", f"{known['name']}/{known['text']}", "--wait", "20")
+    tell(f"somebody at {PEER} floods you: you report it, and then request that the account is blocked:")
+    peer.ask("peers", "trust", OURS)
+    told = ("--description", "presence flood", "--source", f"flooder@{PEER}=47")
+    ours.show("report", "--to", PEER, *told, "--wait", "20")
+    mine = ours.stored()[OURS]["id"]
+    ours.show("request", "--to", PEER, "--action", "block-host", "--incident", mine, "--wait", "20")
+    tell(f"{PEER}'s operator did it, and responds:")
+    theirs = next(one for one in peer.ask("incidents", "list", "--status", "updated")["incidents"])["id"]
+    peer.show("respond", theirs, "--done", "--text", "account suspended", "--wait", "20")
+    tell("you resolve it; everybody who got the report learns that. The whole story:")
+    ours.show("incidents", "resolve", mine)
+    until(lambda: peer.ask("incidents", "list", "--status", "resolved")["incidents"], 20, f"{PEER} learns it")
+    ours.show("incidents", "show", mine)
+    page = ours.ask("incidents", "show", mine)
+    outcomes = [one["outcome"] for one in page["interactions"] if one["kind"] == "request"]
+    return outcomes == ["done"] and page["incident"]["status"] == "resolved"
 
 
 def what_next(demo: Demo) -> None:
     """Say what to type in another terminal."""
-    first = next(iter(demo.stored().values()), {"id": "ID"})
+    first = demo.ours.stored()[PEER]
     again = demo.folder / "send-again"
     again.write_text(
         SEND_AGAIN.format(python=sys.executable, here=str(Path(__file__).parent), server=demo.b.url)
     )
     again.chmod(0o755)
     lines = [
-        f"alias incident-bridge='{shlex.join(demo.argv())}'",
+        f"alias incident-bridge='{shlex.join(demo.ours.argv())}'",
         "incident-bridge incidents list",
         f"incident-bridge incidents show {first['id']}",
+        f"incident-bridge peers show {PEER}",
         f"incident-bridge peers block {STRANGER}",
         f"incident-bridge validate {REPORT}",
     ]
@@ -228,9 +296,9 @@ def what_next(demo: Demo) -> None:
 
 def stay(demo: Demo) -> None:
     """Wait until somebody ends us or a server ends by itself."""
-    while all(process.is_running for process in (demo.bridge, demo.a.process, demo.b.process)):
+    while all(process.is_running for process in demo.processes):
         time.sleep(0.5)
-    raise DemoError(f"a server ended by itself:\n{demo.bridge.log()[-2000:]}")
+    raise DemoError(f"a server ended by itself:\n{demo.ours.bridge.log()[-2000:]}")
 
 
 def own_network() -> str:
