@@ -136,9 +136,12 @@ async def resolve(store: Store, origin: Origin, incident: Incident, *, text: str
         raise ConfigError("its document is gone from the store")
     described = (Text(text=text),) if text else ()
     item = HistoryItem(action="other", at=origin.now, descriptions=described)
-    document = add_history(disclosure.reread(newest).tree, (item,))
+    document = add_history(disclosure.reread(newest).tree, (item,), purpose=Kind.REPORT.purpose)
     for reported_at in document.findall(tag("ReportTime")):
         document.remove(reported_at)  # it is now
+    for expectation in list(document.iter(tag("Expectation"))):  # the newest edition may be a request of ours
+        if (parent := expectation.getparent()) is not None:
+            parent.remove(expectation)
     to = replace(origin, to=incident.told)
     return await _about_own(store, to, Kind.REPORT, document, status=Status.RESOLVED, about=incident)
 

@@ -84,6 +84,9 @@ async def test_from_first_report_to_resolution(lab: Lab, lineup: str) -> None:
         return True
 
     await eventually(everybody_knows, 20)
+    _, found = await at_b.about("a.test", FLOOD)
+    resolution = found[-1].document
+    assert (resolution.purpose, resolution.expectations) == ("reporting", ()), "it asks for nothing any more"
     story = b.bridge.cli("incidents", "show", incident.id)
     for expected in (
         "you could suspend the account",
