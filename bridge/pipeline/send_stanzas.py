@@ -3,14 +3,13 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from bridge import log
 from bridge.clients.prosody import ProsodyClient
 from bridge.policy import notice, outgoing
-from bridge.policy.change import Change, Mark, Put
+from bridge.policy.change import Change, Mark, Put, Sent
 from bridge.policy.record import Interaction, InteractionState, Notices
 from bridge.store import keys, load
 from bridge.store.connect import Store
@@ -21,14 +20,6 @@ _log = log.get(__name__)
 
 _MAX_CALL_BYTES = 900_000  # below the 1 MiB that Prosody reads, with room for JSON's escapes
 Item = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """What one call did: how many of the items, from the first, and what to commit about them."""
-
-    count: int
-    change: Change
 
 
 async def send_stanzas(

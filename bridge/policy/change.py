@@ -113,3 +113,11 @@ class Change:
             timers=self.timers + other.timers,
             counts=self.counts + other.counts,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What one call to somebody else did: how many of a lane's items, from the first, and what to commit about them."""
+
+    count: int
+    change: Change

@@ -17,8 +17,8 @@ from bridge import config
 from bridge.clients.prosody import ProsodyClient
 from bridge.pipeline.process import process
 from bridge.pipeline.recover import set_aside
-from bridge.pipeline.send_stanzas import Sent, send_stanzas
-from bridge.policy.change import Queue
+from bridge.pipeline.send_stanzas import send_stanzas
+from bridge.policy.change import Queue, Sent
 from bridge.store import lanes, rq
 from bridge.store.commit import Lease
 from bridge.store.connect import Store, close, open_store

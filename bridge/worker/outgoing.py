@@ -11,8 +11,7 @@ from typing import Final, Protocol
 
 from bridge import log
 from bridge.errors import ConflictError, UnavailableError
-from bridge.pipeline.send_stanzas import Sent
-from bridge.policy.change import Queue
+from bridge.policy.change import Queue, Sent
 from bridge.store import lanes
 from bridge.store.commit import Lease, commit, finished
 from bridge.store.connect import Store

@@ -105,7 +105,7 @@ async def test_an_incident_leaves_the_indexes_it_no_longer_belongs_to(
 
 
 async def test_a_payload_is_remembered_once_and_can_be_forgotten(store: Store) -> None:
-    remember = Remember(host=HOST, name="p:d", interaction_id="i1", ttl_seconds=60)
+    remember = Remember(host=HOST, name="p:d", value="i1", ttl_seconds=60)
     await commit(store, Change(remembers=(remember,)))
     assert (await load.fetch(store, remembered=[(HOST, "p:d")])).remembered == {(HOST, "p:d"): "i1"}
 

@@ -19,14 +19,14 @@ from typing import Any
 from redis import Redis
 
 from bridge.errors import UnavailableError
-from bridge.policy.change import Append, Change, Event, Queue
+from bridge.policy.change import Append, Change, Event, Queue, Sent
 from bridge.store import commit as commits
 from bridge.store import lanes
 from bridge.store.commit import Lease, commit
 from bridge.store.connect import Store
 
 
-async def process(store: Store, leases: Sequence[Lease], *, now: datetime) -> None:
+async def process(store: Store, leases: Sequence[Lease], *, rules: Any, now: datetime) -> None:
     items = [json.loads(item) for lease in leases for item in lease.items]
     for item in items:
         await _misbehave(store, item)
@@ -60,7 +60,9 @@ async def set_aside(store: Store, lease: Lease, *, now: datetime) -> None:
     await commit(store, Change(counts=(("set_aside", json.loads(lease.items[0])["id"]),)), leases=[lease])
 
 
-async def send_stanzas(prosody: Any, host: str, items: Sequence[bytes], *, now: datetime) -> Change:
+async def send_stanzas(
+    store: Store, prosody: Any, host: str, items: Sequence[bytes], *, patience: Any, now: datetime
+) -> Sent:
     decoded = [json.loads(item) for item in items]
     for item in decoded:
         if item.get("do") == "away":
@@ -70,12 +72,12 @@ async def send_stanzas(prosody: Any, host: str, items: Sequence[bytes], *, now: 
         if item.get("do") == "freeze once" and prosody.set(f"froze:{item['id']}", os.getpid(), nx=True):
             os.kill(os.getpid(), signal.SIGSTOP)
     await asyncio.sleep(0.002)
-    return Change(counts=tuple(("sent", item["id"]) for item in decoded))
+    return Sent(len(items), Change(counts=tuple(("sent", item["id"]) for item in decoded)))
 
 
 def install(url: str) -> None:
     """Put the stories above where the worker looks for them."""
-    settings = SimpleNamespace(store_url=lambda: url, hosts={})
+    settings = SimpleNamespace(store_url=lambda: url, hosts={}, policy=None)
     stand_ins: dict[str, dict[str, Any]] = {
         "bridge.config": {"load_settings": lambda: settings, "Settings": SimpleNamespace},
         "bridge.clients.prosody": {"ProsodyClient": lambda *_: Redis.from_url(url)},

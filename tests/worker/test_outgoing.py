@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
-from bridge.policy.change import Append, Change, Queue
+from bridge.policy.change import Append, Change, Queue, Sent
 from bridge.store.commit import Lease, commit
 from bridge.store.connect import Store
 from bridge.worker.outgoing import LaneKind, OutgoingStories, drain_outgoing
@@ -24,7 +24,7 @@ async def test_a_lane_to_be_tried_alone_gets_its_turn_beside_one_that_is_never_e
     sent: list[str] = []
     in_flight: set[str] = set()
 
-    async def call(lane: str, items: Sequence[bytes]) -> Change:
+    async def call(lane: str, items: Sequence[bytes]) -> Sent:
         in_flight.add(lane)
         assert lane != "host:suspect" or in_flight == {lane}
         await asyncio.sleep(0.01)
@@ -32,9 +32,9 @@ async def test_a_lane_to_be_tried_alone_gets_its_turn_beside_one_that_is_never_e
         sent.extend(json.loads(item)["id"] for item in items)
         if lane == "host:suspect":
             stop.set()
-            return Change()
+            return Sent(len(items), Change())
         again = Append(queue=Queue.OUTGOING, lane=lane, item={"id": f"busy{next(numbers)}"})
-        return Change(appends=(again,))
+        return Sent(len(items), Change(appends=(again,)))
 
     await eyes.put("host:busy", {"id": "busy"}, queue=Queue.OUTGOING)
     await eyes.put("host:suspect", {"id": "suspect"}, {"id": "next"}, queue=Queue.OUTGOING)
@@ -56,7 +56,7 @@ async def test_calls_to_one_host_never_overlap_and_carry_what_queued_meanwhile(
     calls: list[int] = []
     is_busy = False
 
-    async def call(lane: str, items: Sequence[bytes]) -> Change:
+    async def call(lane: str, items: Sequence[bytes]) -> Sent:
         nonlocal is_busy
         assert not is_busy
         is_busy = True
@@ -68,7 +68,7 @@ async def test_calls_to_one_host_never_overlap_and_carry_what_queued_meanwhile(
         is_busy = False
         if sum(calls) == 101:
             stop.set()
-        return Change()
+        return Sent(len(items), Change())
 
     await eyes.put("host:h", {"id": "first"}, queue=Queue.OUTGOING)
     stories = OutgoingStories(kinds={"host": LaneKind(call=call, items_per_call=64)}, set_aside=_set_aside)
