@@ -26,7 +26,7 @@ import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, overload
 
 import aiohttp
 
@@ -40,7 +40,11 @@ T = TypeVar("T")
 commands_of = functools.cache(fetch)
 
 
-async def eventually(condition: Callable[[], T | Awaitable[T]], seconds: float = 10.0) -> T:
+@overload
+async def eventually(condition: Callable[[], Awaitable[T]], seconds: float = 10.0) -> T: ...
+@overload
+async def eventually(condition: Callable[[], T], seconds: float = 10.0) -> T: ...
+async def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
     """Return the first true value of `condition`; an AssertionError in it means not yet.
 
     After `seconds` its last AssertionError is raised, or a TimeoutError with its last value.
@@ -366,9 +370,9 @@ class Lab:
         return {name: "\n".join(server.log().splitlines()[-60:]) for name, server in self.servers.items()}
 
     def close(self) -> None:
-        """End everything, at the same time, and remove the folder."""
+        """End everything, at the same time but for the store, and remove the folder."""
         for server in self.servers.values():
-            for process in processes_of(server):
+            for process in [] if isinstance(server, Store) else processes_of(server):
                 process.signal(signal.SIGCONT)
                 process.signal(signal.SIGTERM)
         for server in reversed(list(self.servers.values())):
