@@ -174,6 +174,12 @@ class StoreSettings(_Section):
     max_bytes: PositiveInt = Field(default_factory=_half_of_memory)
 
 
+class RetentionSettings(_Section):
+    """`[retention]`: how long things are kept."""
+
+    quarantine_days: PositiveInt = 30
+
+
 class PolicySettings(_Section):
     """`[policy]`: plain values for the pure rules; `allow_users` holds prepared bare JIDs."""
 
@@ -291,6 +297,7 @@ class Input(BaseSettings):
     store: StoreSettings = Field(default_factory=StoreSettings)
     hosts: Annotated[dict[str, HostInput], BeforeValidator(_prepare_hosts)] = {}
     policy: PolicySettings = PolicySettings()
+    retention: RetentionSettings = RetentionSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -313,6 +320,7 @@ class Settings:
     store: StoreSettings = field(default_factory=StoreSettings)
     hosts: Mapping[str, HostSettings] = field(default_factory=dict)
     policy: PolicySettings = field(default_factory=PolicySettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
     path: Path | None = None
 
     @property
@@ -356,7 +364,14 @@ def load_settings(path: Path | None = None) -> Settings:
         )
         for name, host in data.hosts.items()
     }
-    return Settings(server=data.server, store=data.store, hosts=hosts, policy=data.policy, path=found)
+    return Settings(
+        server=data.server,
+        store=data.store,
+        hosts=hosts,
+        policy=data.policy,
+        retention=data.retention,
+        path=found,
+    )
 
 
 def default_toml() -> str:

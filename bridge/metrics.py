@@ -29,6 +29,7 @@ COUNTERS = {
     "stanzas": Description("Stanzas handed to Prosody: sent, dropped or error.", ("outcome",)),
     "inquiries": Description("Inquiries decided: answered or not-found.", ("outcome",)),
     "sendings": Description("What came of interactions of ours.", ("kind", "outcome")),
+    "retired": Description("Incidents deleted because their time was over.", ("from",)),
     "set_aside": Description("Items set aside because their workers died.", ("queue",)),
 }
 GAUGES = {

@@ -11,26 +11,38 @@ import pytest
 
 from bridge import metrics
 from bridge.cli.main import parser
-from bridge.config import HostInput, PolicySettings, ServerSettings, StoreSettings, default_toml
+from bridge.config import (
+    HostInput,
+    PolicySettings,
+    RetentionSettings,
+    ServerSettings,
+    StoreSettings,
+    default_toml,
+)
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
 def settings() -> set[str]:
-    sections = {"server": ServerSettings, "store": StoreSettings, "policy": PolicySettings}
+    sections = {
+        "server": ServerSettings,
+        "store": StoreSettings,
+        "policy": PolicySettings,
+        "retention": RetentionSettings,
+    }
     found = {f"{name}.{key}" for name, section in sections.items() for key in section.model_fields}
     return found | {f'hosts."…".{key}' for key in HostInput.model_fields}
 
 
 def test_every_setting_stands_in_the_readme_and_nothing_else() -> None:
     table = README.split("<!-- settings:")[1].split("\n\n")[0]
-    assert set(re.findall(r"`((?:server|store|policy|hosts)\.[^`]+)`", table)) == settings()
+    assert set(re.findall(r"`((?:server|store|policy|retention|hosts)\.[^`]+)`", table)) == settings()
 
 
 def test_every_setting_stands_in_the_commented_default_configuration() -> None:
     keys = set(re.findall(r"^#?([a-z_]+) = ", default_toml(), re.MULTILINE))
     assert keys == {name.rsplit(".", 1)[1] for name in settings()}
-    assert set(tomllib.loads(default_toml())) == {"server", "store", "policy"}
+    assert set(tomllib.loads(default_toml())) == {"server", "store", "policy", "retention"}
 
 
 def commands(under: argparse.ArgumentParser, *words: str) -> Iterator[str]:

@@ -90,9 +90,15 @@ class Timer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """Everything one decision writes. `counts` raises counters shown at /metrics, as (name, label values…)."""
+    """Everything one decision writes.
+
+    Attributes:
+        drops: records to delete, as loaded; stale if they changed since.
+        counts: counters to raise by one, shown at /metrics, as (name, label values…).
+    """
 
     puts: tuple[Put, ...] = ()
+    drops: tuple[Record, ...] = ()
     marks: tuple[Mark, ...] = ()
     remembers: tuple[Remember, ...] = ()
     forgets: tuple[Forget, ...] = ()
@@ -105,6 +111,7 @@ class Change:
         """Both, in this order; a record put twice must be folded before (`decide` does)."""
         return Change(
             puts=self.puts + other.puts,
+            drops=self.drops + other.drops,
             marks=self.marks + other.marks,
             remembers=self.remembers + other.remembers,
             forgets=self.forgets + other.forgets,

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from bridge.errors import ConflictError
 from bridge.policy.change import Change, Event, Mark, Put, Queue, Remember, Timer
-from bridge.policy.record import Bucket
+from bridge.policy.record import Bucket, Record
 from bridge.store import codec, keys, rq
 from bridge.store.connect import Script, Store, run
 
@@ -119,7 +119,7 @@ def _arguments(
     commands = list(_commands(change, once=once))
     header: dict[str, Any] = {
         "leases": [(lease.queue, lease.lane, lease.token, len(lease.items)) for lease in leases],
-        "versions": _versions(change.puts),
+        "versions": _versions(change.puts) + [_version(each) for each in change.drops],
         "absent": [keys.remembered(each.host, each.name) for each in change.remembers if each.is_new],
         "appends": [(each.queue, each.lane) for each in change.appends],
         "events": [(keys.events(each.host), keys.sequence(each.host)) for each in change.events],
@@ -158,9 +158,17 @@ def _versions(puts: Sequence[Put]) -> list[tuple[str, str]]:
     ]
 
 
+def _version(record: Record) -> tuple[str, str]:
+    return keys.record_key(keys.name_of(record)), str(record.version)
+
+
 def _commands(change: Change, *, once: Once | None) -> Iterator[Command]:
     for put in change.puts:
         yield from _put(put)
+    for record in change.drops:
+        yield ("DEL", keys.record_key(keys.name_of(record)))
+        for index, (member, _) in keys.index_entries(record).items():
+            yield ("ZREM", index, member)
     for remember in change.remembers:
         yield _remember(remember)
     for forget in change.forgets:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from bridge.policy.change import Queue
@@ -131,6 +132,15 @@ async def newest(store: Store, indexes: Sequence[str], *, limit: int) -> dict[st
         index: tuple(member.decode() for member in members)
         for index, members in zip(indexes, replies, strict=True)
     }
+
+
+async def older(store: Store, index: str, *, than: datetime, limit: int) -> tuple[str, ...]:
+    """The members of an index from before a moment, oldest first."""
+    async with reaching(store):
+        rows: Any = await store.redis.zrange(
+            index, "-inf", keys.milliseconds(than), byscore=True, offset=0, num=limit
+        )
+    return tuple(member.decode() for member in rows)
 
 
 async def memory(store: Store) -> tuple[int, int | None]:

@@ -7,13 +7,15 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 from aiohttp import web
 
 from bridge import log
 from bridge.clients.prosody import keys_of
 from bridge.config import Address, Settings
-from bridge.errors import ConfigError, UnavailableError
+from bridge.errors import ConfigError, ConflictError, UnavailableError
+from bridge.pipeline.retain import empty_quarantine
 from bridge.store import lanes, load
 from bridge.store.connect import check_durability, close, open_store
 from bridge.web import health, ingest
@@ -24,6 +26,7 @@ _log = log.get(__name__)
 
 WATCH_SECONDS = 1.0
 STORE_PATIENCE_SECONDS = 3.0
+SWEEP_SECONDS = 60.0
 
 
 def run(settings: Settings) -> int:
@@ -95,10 +98,31 @@ async def _listening(service: Service, address: Address, routes: list[web.RouteD
 
 
 async def watch(service: Service) -> None:
-    """Once a second: move due timers, start drains that nobody started, look at the store's health."""
+    """Once a second: move due timers, start drains that nobody started, look at the store's health; sweep at times."""
+    swept_at = 0.0
+    loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(WATCH_SECONDS)
-        await look(service)
+        try:
+            await look(service)
+            if service.health is not None and loop.time() - swept_at > SWEEP_SECONDS:
+                swept_at = loop.time()
+                await _sweep(service)
+        except Exception as error:  # noqa: BLE001 - an edge: the service must not go on unwatched
+            service.problem, service.health = f"the watch failed ({error}); see the log", None
+            _log.exception("the watch over the store failed; it goes on: report this as a bug")
+
+
+async def _sweep(service: Service) -> None:
+    """Empty the hosts' quarantines of what is too old."""
+    days = service.settings.retention.quarantine_days
+    for host in service.settings.hosts:
+        try:
+            count = await empty_quarantine(service.store, host, days=days, now=datetime.now(UTC))
+        except (ConflictError, UnavailableError):
+            continue  # the next sweep finds it again
+        if count:
+            _log.info("quarantine emptied of what is too old", host=host, incidents=count, days=days)
 
 
 async def look(service: Service) -> None:

@@ -1,0 +1,45 @@
+"""The quarantine is emptied of what is too old, and of nothing else."""
+
+from datetime import timedelta
+from typing import Any
+
+from bridge.pipeline.retain import empty_quarantine
+from bridge.policy.change import Change, Put
+from bridge.policy.record import Incident, Peer, Quarantine
+from bridge.store import keys, load
+from bridge.store.commit import commit
+from bridge.store.connect import Store
+
+from .conftest import HOST, NOON, PEER
+
+
+async def put(store: Store, *records: Any) -> None:
+    await commit(store, Change(puts=tuple(Put(None, one) for one in records)))
+
+
+async def test_old_quarantine_is_deleted_and_makes_room(
+    store: Store, make_incident: Any, make_interaction: Any
+) -> None:
+    incident: Incident = make_incident(quarantined=True)
+    interaction = make_interaction("i1", quarantined=True, incident_id=incident.id, original=b"x" * 100)
+    peer = Peer(host=HOST, domain=PEER, quarantined=3, first_seen_at=NOON, last_seen_at=NOON)
+    await put(store, incident, interaction, peer, Quarantine(host=HOST, interactions=7, size_bytes=900))
+
+    assert await empty_quarantine(store, HOST, days=30, now=NOON + timedelta(days=29)) == 0
+    assert await empty_quarantine(store, HOST, days=30, now=NOON + timedelta(days=31)) == 1
+
+    names = [keys.incident(incident.id), keys.interaction("i1"), keys.peer(HOST, PEER), keys.quarantine(HOST)]
+    found = (await load.fetch(store, names=names)).records
+    assert found[names[0]] is None
+    assert found[names[1]] is None
+    assert found[names[2]].quarantined == 2  # type: ignore[union-attr]
+    room = found[names[3]]
+    assert (room.interactions, room.size_bytes) == (6, 800)  # type: ignore[union-attr]
+    assert await load.page(store, keys.incidents(HOST), limit=9) == []
+    assert await load.page(store, keys.texts(HOST, incident.identity.text), limit=9) == []
+
+
+async def test_what_a_trusted_peer_sent_stays(store: Store, make_incident: Any) -> None:
+    await put(store, make_incident(quarantined=False))
+    assert await empty_quarantine(store, HOST, days=1, now=NOON + timedelta(days=99)) == 0
+    assert len(await load.page(store, keys.incidents(HOST), limit=9)) == 1
