@@ -182,7 +182,9 @@ def again(newest: Interaction, arguments: argparse.Namespace) -> Document:
     """The next edition of an own incident: the newest as the options change it, reported now."""
     if arguments.id:
         raise UsageError("--id: the incident has its identifier; leave it out")
-    return with_options(replace(newest.document, reported_at=None), arguments)
+    # The newest edition may be a request of ours; what it asked for is asked again only by another request.
+    known = replace(newest.document, reported_at=None, purpose=Kind.REPORT.purpose, expectations=())
+    return with_options(known, arguments)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

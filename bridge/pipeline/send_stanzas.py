@@ -121,7 +121,7 @@ async def _tell_admins(
     text = notice.text(notices, item["notice"])
     if text is None:
         return Change()
-    webhook_id = "n-" + hashlib.sha256(f"{host} {item['id']}".encode()).hexdigest()[:40]
+    webhook_id = "n-" + hashlib.sha256(f"{host} {item['id']} {text}".encode()).hexdigest()[:40]
     sent = await prosody.notify(host, text, webhook_id=webhook_id)
     _log.info("admins told", host=host, admins=len(sent), item=item["id"])
     return Change(puts=(Put(notices, notice.told(notices, item["notice"], now=now)),))
