@@ -7,13 +7,15 @@ from datetime import datetime
 from typing import Any
 
 from bridge import log
+from bridge.iodef.model import IncidentId
 from bridge.policy.change import Change
-from bridge.policy.decide import Rules, State, decide, puts
-from bridge.policy.record import Incident, Interaction, Notices, Peer
+from bridge.policy.decide import Rules, State, asked_for, decide, puts
+from bridge.policy.record import Incident, Interaction, Notices, Peer, incident_id
 from bridge.store import keys, load
 from bridge.store.commit import Lease, commit
 from bridge.store.connect import Store
 from bridge.store.keys import RecordName
+from bridge.xmpp.jid import Jid
 
 _log = log.get(__name__)
 
@@ -51,18 +53,16 @@ async def _load(store: Store, host: str, peers: set[str], items: Sequence[Item],
     records = await _records(store, [*wanted, keys.notices(host), *(keys.peer(host, one) for one in peers)])
     interactions = {one.id: one for one in records if isinstance(one, Interaction)}
     asked = [one.answers for one in interactions.values() if one.answers]
+    accounts, forward_to = await _accounts(store, host, items, interactions.values())
     incident_ids = {item["incident"] for item in items if "incident" in item}
-    texts = {item["inquiry"]["text"] for item in items if "inquiry" in item}
-    texts |= {one.document.identity.text for one in interactions.values()}
-    accounts, forward_to = await _indexes(store, host, texts)
     incident_ids |= {key for found in accounts.values() for key in found}
     more = [keys.incident(key) for key in incident_ids]
     more += [keys.interaction(key) for key in asked] + [keys.peer(host, domain) for domain in forward_to]
-    records += await _records(store, more)
+    records += await _records(store, [*more, keys.notices(host)])
     incidents: dict[str, Incident | None] = dict.fromkeys(incident_ids)
     incidents.update({one.id: one for one in records if isinstance(one, Incident)})
     interactions.update({one.id: one for one in records if isinstance(one, Interaction)})
-    return await _with_told(
+    return await _with_documents(
         store,
         State(
             host=host,
@@ -78,6 +78,27 @@ async def _load(store: Store, host: str, peers: set[str], items: Sequence[Item],
     )
 
 
+async def _accounts(
+    store: Store, host: str, items: Sequence[Item], interactions: Iterable[Interaction]
+) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    """Find everybody's accounts of the incidents named, by text, and the peers that reports are forwarded to."""
+    inquiries = [(item["sender"], item["inquiry"]) for item in items if "inquiry" in item]
+    named = [(asked["name"], asked["text"]) for _, asked in inquiries]
+    named += [(one.document.identity.name, one.document.identity.text) for one in interactions]
+    indexes = {
+        keys.accounts(host, name, text) if name else keys.texts(host, text): text for name, text in named
+    }
+    found = await load.newest(store, [keys.forwarded_to(host), *indexes], limit=_MOST_ACCOUNTS)
+    accounts: dict[str, tuple[str, ...]] = {}
+    for index, text in indexes.items():
+        accounts[text] = accounts.get(text, ()) + found[index]
+    for sender, asked in inquiries:
+        # What the asker itself told, also where that lies in quarantine.
+        own = incident_id(host, Jid.parse(sender).domain, IncidentId(**asked))
+        accounts[asked["text"]] += (own,)
+    return accounts, found[keys.forwarded_to(host)]
+
+
 def _peers(host: str, domains: set[str], records: Iterable[object]) -> dict[str, Peer]:
     found = {domain: Peer(host=host, domain=domain) for domain in domains}
     return found | {one.domain: one for one in records if isinstance(one, Peer)}
@@ -88,28 +109,19 @@ async def _records(store: Store, names: Sequence[RecordName], *, originals: bool
     return [one for one in fetched.records.values() if one is not None]
 
 
-async def _indexes(
-    store: Store, host: str, texts: set[str]
-) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
-    """Find everybody's accounts of these IncidentIDs, and the peers that reports are forwarded to."""
-    wanted = [keys.forwarded_to(host), *(keys.texts(host, text) for text in texts)]
-    found = await load.newest(store, wanted, limit=_MOST_ACCOUNTS)
-    return {text: found[keys.texts(host, text)] for text in texts}, found[keys.forwarded_to(host)]
-
-
-async def _with_told(store: Store, state: State, items: Sequence[Item]) -> State:
-    """Load the documents that may be sent on, and the peers that they may be sent to."""
-    incidents = [one for one in state.incidents.values() if one is not None]
-    told = {domain for one in incidents for domain in one.told}
-    is_asked = any("inquiry" in item for item in items)
-    documents = {one.current.interaction_id for one in incidents} if is_asked else set()
-    if told or state.forward_to or is_asked:
+async def _with_documents(store: Store, state: State, items: Sequence[Item]) -> State:
+    """Load the documents that will be sent on, and the peers that they may be sent to."""
+    inquiries = [item for item in items if "inquiry" in item]
+    told = {domain for one in state.incidents.values() if one is not None for domain in one.told}
+    chosen = (asked_for(state, item) for item in inquiries)
+    documents = {one[0].current.interaction_id for one in chosen if one is not None}
+    if told or state.forward_to or inquiries:
         documents |= {item["id"] for item in items if "incident" in item}
     names = [keys.peer(state.host, domain) for domain in told - state.peers.keys()]
-    if not names and not documents and not is_asked:
+    if not names and not documents and not inquiries:
         return state
     originals = [keys.interaction(key) for key in documents]
-    records = await _records(store, [*names, *originals], originals=True)
+    records = await _records(store, [*names, *originals, keys.notices(state.host)], originals=True)
     interactions = dict(state.interactions)
     interactions.update({one.id: one for one in records if isinstance(one, Interaction)})
     peers = {**_peers(state.host, told, records), **state.peers}

@@ -1,60 +1,85 @@
-"""What is kept only for a time is deleted: what strangers sent and nobody wanted."""
+"""What is kept only for a time is deleted: what strangers sent and nobody wanted.
 
+House rule: nothing that came within that time goes, and nothing that still waits for its worker.
+"""
+
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from bridge.policy.change import Change, Put
-from bridge.policy.record import Incident, Interaction, Peer, Quarantine, Record
+from bridge.policy.admit import repeat_name
+from bridge.policy.change import Change, Forget, Put
+from bridge.policy.record import Incident, Interaction, InteractionState, Peer, Quarantine, Record
 from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store
 
 _AT_ONCE = 50
-_MOST_INTERACTIONS = 500
+_MOST_INTERACTIONS = 10_000
 
 
 async def empty_quarantine(store: Store, host: str, *, days: int, now: datetime) -> int:
-    """Delete the host's quarantined incidents that did not change for `days`, up to 50; returns how many.
+    """Make room in the host's quarantine, up to 50 interactions; returns how many are out of it.
+
+    An interaction older than `days` takes its incident with it, if that lies in quarantine and nothing newer came; of
+    an incident that does not (its peer is trusted now), only the count is given back.
 
     Raises:
-        ConflictError: one changed meanwhile; what was deleted before it stays deleted.
+        ConflictError: one changed meanwhile; what was done before stays done.
     """
-    index = keys.incidents_quarantined(host, quarantined=True)
-    found = await load.older(store, index, than=now - timedelta(days=days), limit=_AT_ONCE)
-    for incident_id in found:
-        await _delete(store, host, incident_id)
-    return len(found)
+    before = now - timedelta(days=days)
+    found = await load.older(store, keys.held(host), than=before, limit=_AT_ONCE)
+    records = await _records(store, [keys.interaction(one) for one in found])
+    by_incident: dict[str, Interaction] = {
+        one.incident_id: one for one in records if isinstance(one, Interaction)
+    }
+    return sum([await _retire(store, one, before=before) for one in by_incident.values()])
 
 
-async def _delete(store: Store, host: str, incident_id: str) -> None:
-    """Delete one incident with its interactions, and give back the room they took."""
-    ids = (await load.newest(store, [keys.interactions(incident_id)], limit=_MOST_INTERACTIONS)).popitem()[1]
-    names = [keys.incident(incident_id), *(keys.interaction(one) for one in ids)]
+async def _retire(store: Store, oldest: Interaction, *, before: datetime) -> int:
+    """Retire what one incident holds of the quarantine."""
+    members = (
+        await load.newest(store, [keys.interactions(oldest.incident_id)], limit=_MOST_INTERACTIONS)
+    ).popitem()[1]
+    names = [keys.incident(oldest.incident_id), *(keys.interaction(one) for one in members)]
     records = await _records(store, names)
     incident = next((one for one in records if isinstance(one, Incident)), None)
-    if incident is None or not incident.quarantined:
-        return
-    held = [one for one in records if isinstance(one, Interaction) and one.quarantined]
-    room = await _records(store, [keys.peer(host, incident.reporter), keys.quarantine(host)])
-    change = Change(drops=tuple(records), counts=(("retired", "quarantine"),))
-    for record in room:
+    interactions = [one for one in records if isinstance(one, Interaction)]
+    held = [one for one in interactions if one.quarantined and one.received_at < before]
+    if any(one.state is InteractionState.STORED for one in interactions):
+        return 0  # it waits for its worker
+    if incident is None or incident.quarantined:
+        if len(held) < len(interactions):
+            return 0  # something newer came
+        change = Change(drops=tuple(records), counts=(("retired", "quarantine"),))
+    else:
+        change = Change(puts=tuple(Put(one, replace(one, quarantined=False, original=None)) for one in held))
+    forgets = tuple(Forget(host=one.host, name=repeat_name(one.peer, one.digest)) for one in held)
+    room = await _room(store, oldest, held)
+    await commit(store, change + Change(forgets=forgets, puts=room))
+    return len(held)
+
+
+async def _room(store: Store, oldest: Interaction, held: Sequence[Interaction]) -> tuple[Put, ...]:
+    """Give back the room that interactions took; all of them are one peer's."""
+    size_bytes = sum(len(one.original or b"") for one in held)
+    found: list[Put] = []
+    for record in await _records(
+        store, [keys.peer(oldest.host, oldest.peer), keys.quarantine(oldest.host)], originals=False
+    ):
         if isinstance(record, Peer):
             left = max(0, record.quarantined - len(held))
-            change += Change(puts=(Put(record, replace(record, quarantined=left)),))
+            found.append(Put(record, replace(record, quarantined=left)))
         elif isinstance(record, Quarantine):
-            change += Change(puts=(Put(record, _without(record, held)),))
-    await commit(store, change)
+            after = replace(
+                record,
+                interactions=max(0, record.interactions - len(held)),
+                size_bytes=max(0, record.size_bytes - size_bytes),
+            )
+            found.append(Put(record, after))
+    return tuple(found)
 
 
-def _without(quarantine: Quarantine, held: list[Interaction]) -> Quarantine:
-    size_bytes = sum(len(one.original or b"") for one in held)
-    return replace(
-        quarantine,
-        interactions=max(0, quarantine.interactions - len(held)),
-        size_bytes=max(0, quarantine.size_bytes - size_bytes),
-    )
-
-
-async def _records(store: Store, names: list[keys.RecordName]) -> list[Record]:
-    fetched = await load.fetch(store, names=names, originals=True)
+async def _records(store: Store, names: Sequence[keys.RecordName], *, originals: bool = True) -> list[Record]:
+    fetched = await load.fetch(store, names=names, originals=originals)
     return [one for one in fetched.records.values() if one is not None]

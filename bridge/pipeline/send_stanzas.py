@@ -8,6 +8,7 @@ from typing import Any
 
 from bridge import log
 from bridge.clients.prosody import ProsodyClient
+from bridge.errors import UnsupportedError
 from bridge.policy import notice, outgoing
 from bridge.policy.change import Change, Mark, Put, Sent
 from bridge.policy.record import Interaction, InteractionState, Notices
@@ -33,7 +34,8 @@ async def send_stanzas(
 ) -> Sent:
     """Hand a lane's items to the host's Prosody, in order, as many as one call takes.
 
-    The same items go out under the same `webhook-id`, so a repeat after a crash is recognised by Prosody.
+    The same stanzas for the same items go out under the same `webhook-id`, so that Prosody knows a repeat after a
+    crash.
 
     Raises:
         UnavailableError: Prosody did not take them; they stay in their lane.
@@ -44,8 +46,9 @@ async def send_stanzas(
     until = next((n for n, item in enumerate(decoded) if "notice" in item), len(decoded))
     sendings = await _sendings(store, decoded[:until], now=now)
     stanzas = _stanzas(decoded[:until], sendings)
-    webhook_id = "s-" + hashlib.sha256(b"\n".join(items[: len(stanzas)])).hexdigest()[:40]
     wanted = [text for text in stanzas if text is not None]
+    named = [f"{item['id']} {text}" for item, text in zip(decoded, stanzas, strict=False) if text is not None]
+    webhook_id = "s-" + hashlib.sha256("\n".join(named).encode()).hexdigest()[:40]
     results = iter(await prosody.send(host, wanted, webhook_id=webhook_id) if wanted else ())
     change = Change()
     for item, text in zip(decoded, stanzas, strict=False):
@@ -122,6 +125,10 @@ async def _tell_admins(
     if text is None:
         return Change()
     webhook_id = "n-" + hashlib.sha256(f"{host} {item['id']} {text}".encode()).hexdigest()[:40]
-    sent = await prosody.notify(host, text, webhook_id=webhook_id)
+    try:
+        sent = await prosody.notify(host, text, webhook_id=webhook_id)
+    except UnsupportedError as error:
+        _log.error("admins are not told", host=host, reason=str(error))
+        sent = []
     _log.info("admins told", host=host, admins=len(sent), item=item["id"])
     return Change(puts=(Put(notices, notice.told(notices, item["notice"], now=now)),))

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from bridge.errors import Condition, ErrorType, RefusedError, StanzaError
 from bridge.iodef.model import IncidentId
 from bridge.policy import lanes, outgoing
-from bridge.policy.change import Change, Put, Remember
+from bridge.policy.change import Change, Forget, Put, Remember
 from bridge.policy.record import (
     STRANGERS,
     Bucket,
@@ -150,6 +150,7 @@ def admit(state: State, arrival: Arrival, *, now: datetime) -> tuple[State, Chan
         text = f"this server does not accept a {reading.kind} from yours; ask its operators"
         raise RefusedError(StanzaError(ErrorType.AUTH, Condition.FORBIDDEN, text))
     if reading.kind is Kind.INQUIRY:
+        _refuse_over_watermark(state, trust)
         return state, _inquiry(state, arrival, reading, trust)
     name = repeat_name(sender, arrival.digest)
     if name in state.remembered:
@@ -157,17 +158,24 @@ def admit(state: State, arrival: Arrival, *, now: datetime) -> tuple[State, Chan
         change = _answer_repeat(state, arrival, sender)
         return replace(state, peers={**state.peers, sender: repeated}), change
     interaction = _interaction(state, arrival, reading, trust=trust, rule=rule, now=now)
-    _refuse_if_full(state, peer, arrival, quarantined=interaction.quarantined)
+    _refuse_over_watermark(state, Trust.STRANGER if interaction.quarantined else Trust.TRUSTED)
+    if interaction.quarantined:
+        _refuse_over_quarantine(state, peer, arrival)
     return _stored(state, peer, interaction, name, now=now)
 
 
 def _interaction(
     state: State, arrival: Arrival, reading: Reading, *, trust: Trust, rule: Rule, now: datetime
 ) -> Interaction:
-    """Write an arrival down; one that answers a question of ours is not quarantined, whoever sent it."""
+    """Write an arrival down; one that answers a question of ours is not quarantined, whoever sent it.
+
+    But a stream that proves less than the peer's trust asks for answers nothing.
+    """
     peer, identity = arrival.iq.sender.domain, reading.incident.identity
     asked = _QUESTIONS.get(reading.kind)
     known = state.remembered.get(question_name(asked, state.host, peer, identity), "") if asked else ""
+    if trust is not state.peers[peer].trust:
+        known = ""
     question_id, _, asked_about = known.partition(" ")
     if known:
         rule = Rule.ACCEPT if rule is Rule.QUARANTINE else rule
@@ -217,12 +225,16 @@ def _inquiry(state: State, arrival: Arrival, reading: Reading, trust: Trust) -> 
 def take_answer(state: State, returned: Returned, *, now: datetime) -> tuple[State, Change]:
     """Queue what came back for an IQ of ours; over quota it is dropped, and what was asked will be asked again."""
     iq, sender = returned.iq, returned.iq.sender
+    peer = state.peers[sender.domain]
+    trust = standing(peer.trust, returned.stream, required=state.rules.require_authentication)
+    if trust is Trust.BLOCKED:
+        return state, Change()
     try:
-        state = _charge(state, sender.domain, Trust.TRUSTED, now=now)
+        state = _charge(state, sender.domain, trust, now=now)
     except OverQuotaError:
         return state, Change(counts=(("refused", Condition.RESOURCE_CONSTRAINT),))
     if iq.id.startswith(outgoing.DISCO_PREFIX):
-        if not sender.is_domain or iq.type is not IqType.RESULT:
+        if not sender.is_domain or iq.type is not IqType.RESULT or peer.asked_at is None:
             return state, Change()
         features = () if iq.payload is None else (child.get("var") for child in iq.payload)
         announces = NAMESPACE in features
@@ -338,20 +350,28 @@ def _refuse_by_stream(state: State, arrival: Arrival) -> None:
         raise RefusedError(StanzaError(ErrorType.MODIFY, Condition.POLICY_VIOLATION, text))
 
 
-def _refuse_if_full(state: State, peer: Peer, arrival: Arrival, *, quarantined: bool) -> None:
-    """Refuse what would take the store over its watermark or the quarantine over its bounds."""
+def _refuse_over_watermark(state: State, trust: Trust) -> None:
+    """Refuse what would fill the store: strangers first, so that approving and undoing still work."""
+    if state.fill >= WATERMARK or (trust is Trust.STRANGER and state.fill >= STRANGERS_WATERMARK):
+        raise RefusedError(_FULL)
+
+
+def _refuse_over_quarantine(state: State, peer: Peer, arrival: Arrival) -> None:
+    """Refuse what would take the quarantine over its bounds."""
     rules, quarantine = state.rules, state.quarantine
-    full = state.fill >= WATERMARK or (quarantined and state.fill >= STRANGERS_WATERMARK)
-    if quarantined:
-        full = (
-            full
-            or peer.quarantined >= rules.quarantine_max_per_peer
-            or quarantine.interactions >= rules.quarantine_max
-            or quarantine.size_bytes + len(arrival.original) > rules.quarantine_max_bytes
-        )
-    if full:
-        text = "this server holds as many incidents as its operators can look at; send it again tomorrow"
-        raise RefusedError(StanzaError(ErrorType.WAIT, Condition.RESOURCE_CONSTRAINT, text))
+    if (
+        peer.quarantined >= rules.quarantine_max_per_peer
+        or quarantine.interactions >= rules.quarantine_max
+        or quarantine.size_bytes + len(arrival.original) > rules.quarantine_max_bytes
+    ):
+        raise RefusedError(_FULL)
+
+
+_FULL = StanzaError(
+    ErrorType.WAIT,
+    Condition.RESOURCE_CONSTRAINT,
+    "this server holds as many incidents as its operators can look at; send it again tomorrow",
+)
 
 
 def _answer_repeat(state: State, arrival: Arrival, sender: str) -> Change:
@@ -386,10 +406,15 @@ def _stored(
         appends=(lanes.incoming(state.host, peer.domain, item),),
         counts=(("interactions", interaction.kind, interaction.trust),),
     )
+    remembered = {**state.remembered, name: interaction.id}
+    if interaction.answers and (interaction.kind is Kind.REPORT or interaction.trust is not Trust.TRUSTED):
+        # The question is answered; what follows under the same name is nobody's answer.
+        asked = question_name(
+            _QUESTIONS[interaction.kind], state.host, peer.domain, interaction.document.identity
+        )
+        remembered.pop(asked, None)
+        change += Change(forgets=(Forget(host=state.host, name=asked),))
     after = replace(
-        state,
-        peers={**state.peers, peer.domain: known},
-        quarantine=quarantine,
-        remembered={**state.remembered, name: interaction.id},
+        state, peers={**state.peers, peer.domain: known}, quarantine=quarantine, remembered=remembered
     )
     return after, change

@@ -12,15 +12,16 @@ from typing import Any, Protocol, assert_never
 from bridge.errors import Condition, ErrorType, StanzaError
 from bridge.iodef.model import Restriction
 from bridge.policy import disclosure, forwarding, lanes, notice, outgoing
-from bridge.policy.change import Change, Event, Mark, Put, Remember
+from bridge.policy.change import Append, Change, Event, Mark, Put, Remember
 from bridge.policy.editions import add_edition, severity
 from bridge.policy.outcome import outcome_of
 from bridge.policy.record import Incident, Interaction, InteractionState, Notices, Peer, incident_id
 from bridge.policy.trust import Trust
 from bridge.webhooks.event import EventType, interaction_data
 from bridge.xep0268.model import Kind, Status
+from bridge.xmpp import xml
 from bridge.xmpp.jid import Jid
-from bridge.xmpp.stanza import write_error
+from bridge.xmpp.stanza import IqType, write_error, write_request
 
 FORWARDING_SECONDS = 30  # longer than two workers can be at work on accounts of one incident
 
@@ -98,7 +99,8 @@ def puts(before: State, after: State) -> tuple[Put, ...]:
             found.append(Put(before.incidents[key], incident))
     for key, interaction in after.interactions.items():
         if interaction is not before.interactions.get(key):
-            found.append(Put(before.interactions.get(key), replace(interaction, original=None)))
+            emptied = b"" if interaction.original == b"" else None  # what was loaded is not written again
+            found.append(Put(before.interactions.get(key), replace(interaction, original=emptied)))
     for domain, peer in after.peers.items():
         old = before.peers[domain]
         if peer is not old:
@@ -155,18 +157,23 @@ def _response(state: State, interaction: Interaction, *, now: datetime) -> tuple
     return state, change + told
 
 
-def _inquiry(state: State, item: Item, *, now: datetime) -> tuple[State, Change]:
-    """Answer an inquiry: `result` and then the report, or `item-not-found`, by the same path for every reason."""
-    asker = Jid.parse(item["sender"]).domain
+def asked_for(state: State, item: Item) -> tuple[Incident, Restriction] | None:
+    """Choose the incident that an inquiry is answered with, and how much of it its sender may see."""
     asked = item["inquiry"]
     accounts = (state.incidents.get(key) for key in state.accounts.get(asked["text"], ()))
-    chosen = disclosure.choose(
+    return disclosure.choose(
         [one for one in accounts if one is not None],
         asked["name"],
-        asker,
+        Jid.parse(item["sender"]).domain,
         Trust(item["trust"]),
         state.rules.inquiries,
     )
+
+
+def _inquiry(state: State, item: Item, *, now: datetime) -> tuple[State, Change]:
+    """Answer an inquiry: `result` and then the report, or `item-not-found`, by the same path for every reason."""
+    asker = Jid.parse(item["sender"]).domain
+    chosen = asked_for(state, item)
     counts = (("inquiries", "answered" if chosen else "not-found"),)
     event = _inquiry_event(state, item, asker, answered=chosen is not None, now=now)
     if chosen is None:
@@ -177,6 +184,9 @@ def _inquiry(state: State, item: Item, *, now: datetime) -> tuple[State, Change]
         )
     incident, level = chosen
     answer = lanes.answer(state.host, to=item["sender"], iq_id=item["iq_id"], item_id=item["id"])
+    if Trust(item["trust"]) is not Trust.TRUSTED:
+        state, report = _tell_stranger(state, incident, level, asker, item_id=item["id"])
+        return state, Change(appends=(answer, report), events=(event,), counts=counts)
     state, more = _tell(
         state,
         incident,
@@ -233,6 +243,7 @@ def _spread(
             to = ()  # once per IncidentID, whoever reported it
     else:
         to = forwarding.correction_recipients(incident, interaction)
+    to = tuple(domain for domain in to if state.peers[domain].trust is not Trust.BLOCKED)
     if not to:
         return state, Change()
     state, change = _tell(
@@ -278,10 +289,32 @@ def _tell(
             incident_id=incident.id,
             now=now,
             answers=answers,
+            copy_of=source_id,
         )
         change += Change(appends=(asking,) if asking else ()) + outgoing.enqueue(sending)
-    told = tuple(dict.fromkeys((*incident.told, *(one for one in to if one != incident.reporter))))
-    return _with(state, replace(incident, told=told)), change
+    return _with(state, _knowing(incident, to, level)), change
+
+
+def _tell_stranger(
+    state: State, incident: Incident, level: Restriction, asker: str, *, item_id: str
+) -> tuple[State, Append]:
+    """Send a stranger the report it asked for, once and untracked: who may ask at will must not fill the store."""
+    source = state.interactions[incident.current.interaction_id]
+    payload = disclosure.redacted(source, level, host=state.host, status=incident.status)
+    stanza = write_request(
+        IqType.SET, to=asker, id=f"{outgoing.ID_PREFIX}{item_id}", payload=xml.parse(payload)
+    )
+    return _with(state, _knowing(incident, (asker,), level)), lanes.reply(
+        state.host, stanza, item_id=f"{item_id}-report"
+    )
+
+
+def _knowing(incident: Incident, to: tuple[str, ...], level: Restriction) -> Incident:
+    """Remember who has an incident; whoever saw only what is public hears no more than the public."""
+    if level is Restriction.PUBLIC:
+        return incident
+    told = dict.fromkeys((*incident.told, *(one for one in to if one != incident.reporter)))
+    return replace(incident, told=tuple(told))
 
 
 def _received(interaction: Interaction, now: datetime) -> Change:
@@ -309,7 +342,8 @@ def _with(state: State, incident: Incident) -> State:
     """Let later items see an incident, also as one of the accounts of its IncidentID."""
     text = incident.identity.text
     known = state.accounts.get(text, ())
-    accounts = state.accounts if incident.id in known else {**state.accounts, text: (incident.id, *known)}
+    is_known = incident.quarantined or incident.id in known
+    accounts = state.accounts if is_known else {**state.accounts, text: (incident.id, *known)}
     return replace(state, incidents={**state.incidents, incident.id: incident}, accounts=accounts)
 
 

@@ -26,7 +26,9 @@ class Inquiries(StrEnum):
     TRUSTED = "trusted"  # trusted peers too, unless it is private
 
 
-def audience(incident: Incident, asker: str, trust: Trust, rule: Inquiries) -> Restriction | None:
+def audience(  # noqa: PLR0911 - a table of cases, each with its answer
+    incident: Incident, asker: str, trust: Trust, rule: Inquiries
+) -> Restriction | None:
     """How strictly restricted a child may be that `asker` is shown; None: the asker is told of no such incident.
 
     `private` stands for everything: the reporter gets back what it told.
@@ -35,9 +37,12 @@ def audience(incident: Incident, asker: str, trust: Trust, rule: Inquiries) -> R
         return None
     if asker == incident.reporter:
         return Restriction.PRIVATE
-    if not incident.quarantined and asker in incident.told:
+    is_private = incident.restriction is Restriction.PRIVATE
+    if incident.quarantined or (is_private and not incident.is_own):
+        return None
+    if asker in incident.told:
         return Restriction.NEED_TO_KNOW
-    if incident.quarantined or incident.restriction is Restriction.PRIVATE:
+    if is_private:
         return None
     if asker in incident.parties or (rule is Inquiries.TRUSTED and trust is Trust.TRUSTED):
         return Restriction.NEED_TO_KNOW

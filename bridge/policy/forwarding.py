@@ -36,7 +36,9 @@ def recipients(
 
 def correction_recipients(incident: Incident, interaction: Interaction) -> tuple[str, ...]:
     """Say who gets a correction or resolution: those who got the report, but not whoever sent the correction."""
-    if interaction.quarantined or incident.restriction is Restriction.PRIVATE:
+    if interaction.quarantined or interaction.trust is not Trust.TRUSTED:
+        return ()
+    if incident.restriction is Restriction.PRIVATE:
         return ()
     return tuple(domain for domain in incident.told if domain != interaction.peer)
 

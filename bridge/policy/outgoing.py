@@ -77,6 +77,7 @@ def draft(
     incident_id: str,
     now: datetime,
     answers: str | None = None,
+    copy_of: str | None = None,
 ) -> Interaction:
     """Make an interaction of ours that waits for its first attempt."""
     return Interaction(
@@ -99,6 +100,7 @@ def draft(
         state=InteractionState.QUEUED,
         state_at=now,
         answers=answers,
+        copy_of=copy_of,
         original=payload,
     )
 
@@ -212,6 +214,8 @@ def _end(
     interaction: Interaction, peer: Peer, state: InteractionState, now: datetime
 ) -> tuple[Interaction, Peer, Change]:
     after = replace(interaction, state=state, state_at=now, retry_at=None)
+    if after.copy_of is not None:
+        after = replace(after, original=b"")
     match state:
         case InteractionState.ACKNOWLEDGED:
             counted = replace(peer, acknowledged=peer.acknowledged + 1)

@@ -73,6 +73,7 @@ class Interaction:
         rule: what the operator's rules made of it; it is quarantined or told to the admins accordingly.
         answers: the interaction that this one answers: a response its request, a report its inquiry (of which
             nothing but the id is kept where a peer made it).
+        copy_of: of one sent, the interaction whose document it passes on; its own bytes go once it is settled.
         outcome: of a request (once it is answered) or of a response.
         attempts: how often it was handed to Prosody; `first_sent_at` and `sent_at`, when.
         retry_at: when it is sent again; None: not.
@@ -99,6 +100,7 @@ class Interaction:
     state_at: datetime | None = None
     rule: Rule = Rule.ACCEPT
     answers: str | None = None
+    copy_of: str | None = None
     outcome: Outcome | None = None
     attempts: int = 0
     first_sent_at: datetime | None = None

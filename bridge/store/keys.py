@@ -113,8 +113,18 @@ def incidents_with_status(host: str, status: Status) -> str:
     return f"{PREFIX}i:status:{_join(host, status)}"
 
 
+def accounts(host: str, name: str, text: str) -> str:
+    """Index of everybody's account of one incident, by its IncidentID; without what lies in quarantine."""
+    return f"{PREFIX}i:account:{_join(host, _short(name.casefold() + chr(0) + text))}"
+
+
+def held(host: str) -> str:
+    """Index of the interactions that count for the host's quarantine, by the time they came."""
+    return f"{PREFIX}i:held:{_join(host)}"
+
+
 def texts(host: str, text: str) -> str:
-    """Index of the incidents whose IncidentID has this text: everybody's accounts of one incident, and namesakes."""
+    """Index of the incidents whose IncidentID has this text, whoever named it; without what lies in quarantine."""
     return f"{PREFIX}i:text:{_join(host, _short(text))}"
 
 
@@ -151,7 +161,9 @@ def index_entries(record: Record) -> Entries:
     """Every index this record is in, with its member and score there."""
     match record:
         case Interaction():
-            return {interactions(record.incident_id): (record.id, milliseconds(record.received_at))}
+            came = (record.id, milliseconds(record.received_at))
+            found = {interactions(record.incident_id): came}
+            return found | {held(record.host): came} if record.quarantined else found
         case Incident():
             entry = (record.id, milliseconds(record.updated_at))
             lists = (
@@ -159,9 +171,14 @@ def index_entries(record: Record) -> Entries:
                 incidents_quarantined(record.host, quarantined=record.quarantined),
                 incidents_of_reporter(record.host, record.reporter),
                 incidents_with_status(record.host, record.status),
-                texts(record.host, record.identity.text),
                 *(sources(record.host, address) for address in record.sources),
             )
+            if not record.quarantined:
+                identity = record.identity
+                lists += (
+                    texts(record.host, identity.text),
+                    accounts(record.host, identity.name, identity.text),
+                )
             return dict.fromkeys(lists, entry)
         case Peer():
             entry = (record.domain, milliseconds(record.last_seen_at))

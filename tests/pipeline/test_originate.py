@@ -1,12 +1,8 @@
 """The documents that begin with us: what goes out is valid, and reads as what was meant."""
 
 import itertools
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from lxml import etree
@@ -35,8 +31,7 @@ from bridge.policy.record import Incident, Interaction, Outcome, Way, incident_i
 from bridge.policy.trust import Authentication, Direction, Stream
 from bridge.store import keys, load
 from bridge.store.commit import commit
-from bridge.store.connect import Store, close, open_store
-from bridge.store.embedded import EmbeddedServer, start_embedded
+from bridge.store.connect import Store
 from bridge.xep0268.model import Kind, Status
 from bridge.xmpp import xml
 from bridge.xmpp.stanza import read_iq, write_request
@@ -74,23 +69,6 @@ MINE = Document(
     record_items=(RecordItem(dtype="string", text="<presence from='abuser@spam.test'/>", meaning="stanza"),),
     related=(IncidentId(name="other.test", text="1"),),
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EmbeddedServer]:
-    folder = Path(tempfile.mkdtemp(prefix="ib-originate-"))
-    running = start_embedded(folder, max_bytes=256 * 2**20)
-    yield running
-    running.stop()
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-async def store(server: EmbeddedServer) -> AsyncIterator[Store]:
-    opened = await open_store(server.url)
-    await opened.redis.flushall()
-    yield opened
-    await close(opened)
 
 
 IDS = (f"{number:016}" for number in itertools.count())

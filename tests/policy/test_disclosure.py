@@ -56,7 +56,7 @@ TABLE = [
     (REPORTER, Trust.STRANGER, P, [PRIVATE, PRIVATE, PRIVATE, PRIVATE]),
     (REPORTER, Trust.TRUSTED, T, [PRIVATE, PRIVATE, PRIVATE, PRIVATE]),
     (REPORTER, Trust.BLOCKED, T, [NO, NO, NO, NO]),
-    (TOLD, Trust.STRANGER, P, [NEED, NEED, NEED, NEED]),
+    (TOLD, Trust.STRANGER, P, [NEED, NEED, NEED, NO]),  # its reporter made it private since
     (TOLD, Trust.BLOCKED, P, [NO, NO, NO, NO]),
     (PARTY, Trust.STRANGER, P, [NEED, NEED, NEED, NO]),
     (PARTY, Trust.BLOCKED, T, [NO, NO, NO, NO]),
@@ -91,11 +91,12 @@ def test_what_lies_in_quarantine_is_shown_to_its_reporter_only(
 
 
 @given(ASKERS, TRUSTS, RULES)
-def test_what_is_private_is_shown_to_its_reporter_and_those_who_were_told(
+def test_what_is_private_is_shown_to_its_reporter_and_if_it_is_ours_to_those_we_told(
     asker: str, trust: Trust, rule: Inquiries
 ) -> None:
-    shown = audience(incident(PRIVATE), asker, trust, rule)
-    assert shown is None or asker in {REPORTER, TOLD}
+    assert audience(incident(PRIVATE), asker, trust, rule) is None or asker == REPORTER
+    own = incident(PRIVATE, reporter="a.test")
+    assert audience(own, asker, trust, rule) is None or asker in {TOLD, "a.test"}
 
 
 @given(ASKERS, RULES, st.sampled_from(Restriction), st.booleans())
@@ -172,10 +173,30 @@ def test_unknown_and_not_allowed_get_the_same_answer() -> None:
 
 def test_an_inquiry_is_answered_with_a_result_and_then_the_report() -> None:
     report = told_of(stanza())
-    stanzas, (sent,) = answers(incident(), report, asked("jabber.org", sender=PARTY))
+    item = {**asked("jabber.org", sender=PARTY), "trust": Trust.TRUSTED.value}
+    stanzas, (sent,) = answers(incident(), report, item)
     assert "result" in stanzas[0]
     assert stanzas[1:] == [sent.id]
     assert (sent.kind, sent.peer, sent.way) == (Kind.REPORT, PARTY, Way.SENT)
+
+
+def test_a_strangers_inquiry_is_answered_the_same_and_nothing_of_it_is_kept() -> None:
+    report = told_of(stanza())
+    stanzas, sent = answers(incident(), report, asked("jabber.org", sender=PARTY))
+    assert "result" in stanzas[0]
+    assert "<report" in stanzas[1]
+    assert sent == []
+
+
+def test_asking_twice_shows_no_more_than_asking_once() -> None:
+    report = told_of(stanza())
+    one = incident(PUBLIC, told=())
+    before = deciding(report, incidents={one.id: one}, accounts={IDENTITY.text: (one.id,)})
+    after, _ = decide(before, asked("jabber.org", sender=OTHER), now=NOW)
+    known = after.incidents[one.id]
+    assert known is not None
+    assert audience(known, OTHER, Trust.STRANGER, P) is PUBLIC
+    assert known.told == ()
 
 
 def test_a_resource_does_not_make_somebody_else_of_a_user() -> None:
@@ -192,7 +213,8 @@ def test_what_a_quarantined_edition_says_is_not_disclosed() -> None:
     report = told_of(stanza())
     forged = Edition(interaction_id="forged", received_at=NOW, status=Status.UPDATED, quarantined=True)
     one = incident(editions=(*incident().editions, forged))
-    _, (sent,) = answers(one, report, asked("jabber.org", sender=PARTY))
+    item = {**asked("jabber.org", sender=PARTY), "trust": Trust.TRUSTED.value}
+    _, (sent,) = answers(one, report, item)
     assert sent.document == report.document
 
 

@@ -5,12 +5,16 @@ from typing import Any
 
 from bridge.pipeline.retain import empty_quarantine
 from bridge.policy.change import Change, Put
-from bridge.policy.record import Incident, Peer, Quarantine
+from bridge.policy.record import Incident, InteractionState, Peer, Quarantine
 from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store
 
 from .conftest import HOST, NOON, PEER
+
+
+def usual(incident: Incident) -> dict[str, Any]:
+    return {"quarantined": True, "incident_id": incident.id, "state": InteractionState.ANSWERED}
 
 
 async def put(store: Store, *records: Any) -> None:
@@ -21,7 +25,7 @@ async def test_old_quarantine_is_deleted_and_makes_room(
     store: Store, make_incident: Any, make_interaction: Any
 ) -> None:
     incident: Incident = make_incident(quarantined=True)
-    interaction = make_interaction("i1", quarantined=True, incident_id=incident.id, original=b"x" * 100)
+    interaction = make_interaction("i1", **usual(incident), original=b"x" * 100)
     peer = Peer(host=HOST, domain=PEER, quarantined=3, first_seen_at=NOON, last_seen_at=NOON)
     await put(store, incident, interaction, peer, Quarantine(host=HOST, interactions=7, size_bytes=900))
 
@@ -37,6 +41,34 @@ async def test_old_quarantine_is_deleted_and_makes_room(
     assert (room.interactions, room.size_bytes) == (6, 800)  # type: ignore[union-attr]
     assert await load.page(store, keys.incidents(HOST), limit=9) == []
     assert await load.page(store, keys.texts(HOST, incident.identity.text), limit=9) == []
+
+
+async def test_what_still_waits_for_its_worker_stays(
+    store: Store, make_incident: Any, make_interaction: Any
+) -> None:
+    incident: Incident = make_incident(quarantined=True)
+    fresh = {**usual(incident), "state": InteractionState.STORED, "received_at": NOON + timedelta(days=31)}
+    await put(store, incident, make_interaction("i1", **usual(incident)), make_interaction("i2", **fresh))
+
+    assert await empty_quarantine(store, HOST, days=30, now=NOON + timedelta(days=31)) == 0
+
+    names = [keys.incident(incident.id), keys.interaction("i1"), keys.interaction("i2")]
+    assert all((await load.fetch(store, names=names)).records.values())
+
+
+async def test_what_its_peers_trust_let_out_gives_its_room_back_and_stays(
+    store: Store, make_incident: Any, make_interaction: Any
+) -> None:
+    incident: Incident = make_incident(quarantined=False)
+    peer = Peer(host=HOST, domain=PEER, quarantined=1, first_seen_at=NOON, last_seen_at=NOON)
+    await put(store, incident, make_interaction("i1", **usual(incident)), peer)
+
+    assert await empty_quarantine(store, HOST, days=30, now=NOON + timedelta(days=31)) == 1
+    assert await empty_quarantine(store, HOST, days=30, now=NOON + timedelta(days=31)) == 0
+
+    found = (await load.fetch(store, names=[keys.incident(incident.id), keys.peer(HOST, PEER)])).records
+    assert found[keys.incident(incident.id)] is not None
+    assert found[keys.peer(HOST, PEER)].quarantined == 0  # type: ignore[union-attr]
 
 
 async def test_what_a_trusted_peer_sent_stays(store: Store, make_incident: Any) -> None:

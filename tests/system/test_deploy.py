@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.servers import until
 from tests.system.servers import Lab, new_secret
 
 
@@ -23,7 +24,8 @@ def test_prosody_loads_the_fragment(lab: Lab, root: Path, version: str) -> None:
 
     a = lab.prosody("a.test", version=version, extra=f'Include "{copied}"')
 
-    assert "Relaying incidents to http://127.0.0.1:8267/prosody/a.test" in a.log()
+    said = "Relaying incidents to http://127.0.0.1:8267/prosody/a.test"
+    until(lambda: said in a.log(), 10, "the module says that it relays")
     assert "error" not in {line.split("\t")[0].rpartition(" ")[2] for line in a.log().splitlines()}
     assert not [line for line in a.control("check", "config").splitlines() if "incident_bridge" in line]
 
