@@ -4,6 +4,7 @@
     ├── RefusedError        the peer's fault: answer with this stanza error
     │   └── MalformedError  its XML or IODEF breaks a rule; names the path and the rule
     ├── UnavailableError    nobody's fault: try again later
+    ├── UnsupportedError    Prosody's module is too old for this: go on without, tell the operator to update it
     ├── ConflictError       somebody else was faster: load again, decide again
     ├── SignatureError      a signed message is not from whom it says: answer 401, tell the operator
     │   └── TimestampError  it is, but one of the two clocks is wrong
@@ -80,6 +81,10 @@ class UnavailableError(BridgeError):
     def __init__(self, what: str, *, retry_after_seconds: float = 1.0) -> None:
         super().__init__(what)
         self.retry_after_seconds = retry_after_seconds
+
+
+class UnsupportedError(BridgeError):
+    """The other side does not know what it was asked to do; the same thing will not work later either."""
 
 
 class ConflictError(BridgeError):

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import aiohttp
 
-from bridge.errors import UnavailableError
+from bridge.errors import UnavailableError, UnsupportedError
 from bridge.webhooks import signature
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10, connect=3)
@@ -39,6 +39,10 @@ def keys_of(host: Host) -> list[bytes]:
     return [signature.decode_secret(secret.get_secret_value()) for secret in host.secrets]
 
 
+class _BadRequestError(UnavailableError):
+    """Prosody answered 400; `stanza.send` and `host.describe` wait until the operator has updated the module."""
+
+
 class ProsodyClient:
     """Sends signed commands to the Prosody of each host."""
 
@@ -62,8 +66,16 @@ class ProsodyClient:
         return [dict(one) if isinstance(one, dict) else {} for one in results]
 
     async def notify(self, host: str, text: str, *, webhook_id: str) -> list[str]:
-        """Send a message to the host's admins; returns the JIDs it was sent to."""
-        answer = await self._command(host, "operator.notify", {"text": text}, webhook_id)
+        """Send a message to the host's admins; returns the JIDs it was sent to.
+
+        Raises:
+            UnsupportedError: the host's module cannot do that, or not with this text; nobody was told.
+            UnavailableError: Prosody is not reachable or refused the command; nobody is known to be told.
+        """
+        try:
+            answer = await self._command(host, "operator.notify", {"text": text}, webhook_id)
+        except _BadRequestError as error:
+            raise UnsupportedError(str(error)) from error
         sent = answer.get("sent")
         return [str(one) for one in sent] if isinstance(sent, list) else []
 
@@ -126,9 +138,8 @@ def _read(host: str, status: int, body: bytes) -> dict[str, Any]:
     if status != 200:  # noqa: PLR2004 - HTTP
         text = body[:200].decode("utf-8", "replace")
         advice = _ADVICE.get(status, "see Prosody's log")
-        raise UnavailableError(
-            f"Prosody of {host} answered {status} ({text!r}): {advice}", retry_after_seconds=5
-        )
+        kind = _BadRequestError if status == 400 else UnavailableError  # noqa: PLR2004 - HTTP
+        raise kind(f"Prosody of {host} answered {status} ({text!r}): {advice}", retry_after_seconds=5)
     try:
         answer = json.loads(body)
     except ValueError as error:
