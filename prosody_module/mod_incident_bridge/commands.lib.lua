@@ -97,7 +97,7 @@ local function send_one(self, text)
 	if is_reply(stanza) and not self.deps.claim_reply(stanza.attr.to, stanza.attr.id) then
 		return { dropped = "already-answered" };
 	end
-	self.deps.send(stanza);
+	if not self.deps.send(stanza) then return { error = "not sent" }; end
 	return {};
 end
 

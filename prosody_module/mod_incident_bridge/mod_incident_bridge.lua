@@ -67,6 +67,7 @@ local function timer(seconds, callback)
 	return module:add_timer(seconds, callback);
 end
 
+-- Whether it went: module:send returns nothing, in 0.12 and 13, so only an error tells that it did not.
 local function send(stanza)
 	local ok, why = xpcall(module.send, debug.traceback, module, stanza);
 	if not ok then log("error", "Could not send a stanza to %s: %s", stanza.attr.to, why); end

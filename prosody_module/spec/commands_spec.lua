@@ -118,6 +118,15 @@ describe("stanza.send", function ()
 		end
 	end);
 
+	it("says so if sending fails, and goes on with the rest", function ()
+		local world = new_world();
+		world.broken = "c.test";
+		local to_b, to_c = "<iq type='result' id='r1' to='b.test'/>", "<iq type='result' id='r1' to='c.test'/>";
+		local _, content = post(world, "stanza.send", { host = "a.test", stanzas = { to_c, to_b } });
+		assert.same({ { error = "not sent" }, {} }, { content.results[1], content.results[2] });
+		assert.equal("b.test", world.sent[1].attr.to);
+	end);
+
 	it("drops a reply to what the module answered itself", function ()
 		local world = new_world();
 		world.answered["b.test r1"] = true;
