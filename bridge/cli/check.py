@@ -23,6 +23,7 @@ from bridge.errors import BridgeError, ConfigError, UnavailableError
 from bridge.log import visible
 from bridge.store import load
 from bridge.store.connect import Store, check_durability
+from bridge.store.rebuild import rebuild_indexes
 from bridge.webhooks.signature import TOLERANCE_SECONDS
 
 _NOTABLE_OFFSET_SECONDS = 30
@@ -45,15 +46,20 @@ class Finding:
 
 def add(commands: Commands, common: argparse.ArgumentParser) -> None:
     """Declare the command."""
-    command(
+    parser = command(
         commands, common, "check", check, "check configuration, store and the link to each host's Prosody"
+    )
+    parser.add_argument(
+        "--rebuild-indexes",
+        action="store_true",
+        help="first make the store's indexes what its records say; all else may go on meanwhile",
     )
 
 
 def check(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Look at everything and say what to type for each thing that is wrong."""
     settings = load_settings(arguments.config)
-    findings = asyncio.run(_all(settings))
+    findings = asyncio.run(_all(settings, rebuild=arguments.rebuild_indexes))
     code = max(finding.code for finding in findings)
     if terminal.is_json:
         terminal.json({"ok": code == Exit.OK, "findings": [asdict(finding) for finding in findings]})
@@ -70,9 +76,9 @@ def check(arguments: argparse.Namespace, terminal: Terminal) -> int:
     return code
 
 
-async def _all(settings: Settings) -> list[Finding]:
+async def _all(settings: Settings, *, rebuild: bool) -> list[Finding]:
     findings = configuration(settings)
-    findings += await _store(settings)
+    findings += await _store(settings, rebuild=rebuild)
     problem = await asyncio.to_thread(ready_problem, settings.server.ingest_listen)
     findings.append(_service(settings, problem))
     for host in settings.hosts:
@@ -112,10 +118,11 @@ def configuration(settings: Settings) -> list[Finding]:
     return found
 
 
-async def _store(settings: Settings) -> list[Finding]:
+async def _store(settings: Settings, *, rebuild: bool) -> list[Finding]:
     try:
         async with opened(settings) as store:
-            return await _open_store(store, settings)
+            rebuilt = [await _indexes(store)] if rebuild else []
+            return rebuilt + await _open_store(store, settings)
     except UnavailableError as error:
         fix = "incident-bridge up" if settings.is_embedded else "start it, or correct store.url"
         return [Finding(what="store", text=str(error), code=Exit.UNREACHABLE, fix=fix)]
@@ -124,6 +131,10 @@ async def _store(settings: Settings) -> list[Finding]:
         return [
             Finding(what="store", text=first, code=Exit.USAGE, fix="\n".join(line.strip() for line in rest))
         ]
+
+
+async def _indexes(store: Store) -> Finding:
+    return Finding(what="indexes", text=f"rebuilt from {count(await rebuild_indexes(store), 'record')}")
 
 
 async def _open_store(store: Store, settings: Settings) -> list[Finding]:

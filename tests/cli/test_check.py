@@ -1,5 +1,6 @@
 """`check` looks at everything and says what to type."""
 
+import asyncio
 import http.server
 import json
 import re
@@ -100,6 +101,31 @@ def test_what_is_right_is_told(check: Any) -> None:
     assert findings["worker incidents"]["fix"].startswith("incident-bridge worker incidents")
 
 
+def test_indexes_are_rebuilt_where_asked_for(
+    run: Any, configuration: str, add: Callable[..., list[Any]], server: EmbeddedServer
+) -> None:
+    from bridge.policy.trust import Trust
+    from bridge.store import keys
+    from bridge.store.connect import close, open_store
+
+    (stored,) = add(("report", "jabber.org", Trust.TRUSTED))
+
+    async def lose() -> None:
+        store = await open_store(server.url)
+        await store.redis.delete(keys.incidents(stored.host))
+        await close(store)
+
+    asyncio.run(lose())
+    lost = run("--json", "incidents", "list", config=configuration).out
+
+    printed = run("--json", "check", "--rebuild-indexes", config=configuration)
+
+    (finding,) = [one for one in printed.json()["findings"] if one["what"] == "indexes"]
+    assert finding["text"].startswith("rebuilt from ")
+    assert stored.incident_id not in lost
+    assert stored.incident_id in run("--json", "incidents", "list", config=configuration).out
+
+
 def test_every_bad_finding_says_what_to_type(check: Any, prosody: Prosody) -> None:
     prosody.clock_ahead = timedelta(minutes=10)
 
@@ -131,8 +157,6 @@ def test_a_service_that_is_not_ready_says_why(check: Any, prosody: Prosody) -> N
 def test_a_store_that_may_forget_is_told_with_the_lines_that_cure_it(
     check: Any, server: EmbeddedServer
 ) -> None:
-    import asyncio
-
     from bridge.store.connect import close, open_store
 
     async def set_fsync(value: str) -> None:

@@ -1,5 +1,6 @@
 """What is found, in which order, and what a reader of another release makes of it."""
 
+import asyncio
 import hashlib
 import json
 import zlib
@@ -19,7 +20,8 @@ from bridge.policy.trust import Trust
 from bridge.store import codec, keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store
-from bridge.store.rebuild import rebuild_indexes
+from bridge.store.rebuild import named_by, rebuild_indexes
+from bridge.xep0268.model import Status
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HOST = "host.example"
@@ -63,6 +65,52 @@ async def test_indexes_can_be_built_anew_from_the_records(
     assert await rebuild_indexes(store) == 5
 
     assert await indexes() == before
+
+
+def test_the_record_behind_every_index_is_known(
+    make_incident: MakeIncident, make_interaction: MakeInteraction
+) -> None:
+    peer = Peer(host="a:b%.example", domain="peer.example", trust=Trust.TRUSTED, is_forwarded_to=True)
+    incidents = [make_incident(sources=("x@y.example",)), make_incident(quarantined=True)]
+    for record in (*incidents, make_interaction(quarantined=True), peer):
+        for index, (member, _) in keys.index_entries(record).items():
+            assert named_by(index, member) == keys.name_of(record)
+
+
+async def test_indexes_can_be_built_anew_while_others_write(
+    store: Store, make_incident: MakeIncident
+) -> None:
+    incidents = [make_incident(str(number)) for number in range(250)]
+    await commit(store, Change(puts=tuple(Put(None, each) for each in incidents)))
+    stop = asyncio.Event()
+
+    async def write() -> int:
+        rounds = 0
+        while not stop.is_set():
+            names = [keys.incident(each.id) for each in incidents[rounds % 50 :: 50]]
+            for known in (await load.fetch(store, names=names)).records.values():
+                assert isinstance(known, Incident)
+                status = Status.RESOLVED if known.status is Status.NEW else Status.NEW
+                later = known.updated_at + timedelta(seconds=1)
+                after = replace(known, status=status, updated_at=later)
+                await commit(store, Change(puts=(Put(known, after),)))
+            rounds += 1
+        return rounds
+
+    writing = asyncio.create_task(write())
+    for _ in range(5):
+        await rebuild_indexes(store)
+    stop.set()
+    assert await writing > 0
+
+    found = (await load.fetch(store, names=[keys.incident(each.id) for each in incidents])).records.values()
+    for status in (Status.NEW, Status.RESOLVED):
+        entries = await load.page(store, keys.incidents_with_status(HOST, status), limit=999)
+        assert dict(entries) == {
+            each.id: keys.milliseconds(each.updated_at)
+            for each in found
+            if isinstance(each, Incident) and each.status is status
+        }
 
 
 async def test_everybodys_account_of_an_incident_is_found_under_its_text(
