@@ -122,6 +122,7 @@ def _add_respond(commands: Commands, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--action", action="append", default=[], metavar="ACTION",
                         help="what was done; may be repeated")  # fmt: skip
     parser.add_argument("--text", default="", help="more about it, for people")
+    parser.add_argument("--again", action="store_true", help="answer it although it was answered before")
     _add_common(parser)
 
 
@@ -227,10 +228,10 @@ async def _report_stored(call: _Call) -> Originated:
     """Report an own incident again, or forward what another server reported."""
     arguments, store = call.arguments, call.store
     incident = await one_incident(store, call.hosts(), arguments.incident)
-    newest = await with_original(store, incident.editions[-1].interaction_id)
+    newest = await with_original(store, incident.current.interaction_id)
     to = call.to(incident.host)
     if incident.is_own:
-        to = to or incident.told
+        to = to or await originate.audience(store, incident)
         if not to:
             raise UsageError("say to whom: --to DOMAIN")
         document = compose.again(newest, arguments)
@@ -276,7 +277,7 @@ async def _request(call: _Call) -> Originated:
 async def _request_stored(call: _Call) -> Originated:
     arguments, store = call.arguments, call.store
     incident = await one_incident(store, call.hosts(), arguments.incident)
-    newest = await with_original(store, incident.editions[-1].interaction_id)
+    newest = await with_original(store, incident.current.interaction_id)
     origin = call.origin(incident.host, call.to(incident.host))
     if incident.is_own:
         document = compose.again(newest, arguments)
@@ -310,6 +311,7 @@ async def _respond(call: _Call) -> Originated:
         outcome=outcome,
         text=" ".join(part for part in (arguments.declined, arguments.text) if part),
         actions=tuple(arguments.action),
+        again=arguments.again,
     )
 
 

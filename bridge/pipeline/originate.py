@@ -1,11 +1,12 @@
 """What operators and consumers send: reports, inquiries, requests, responses, and resolutions.
 
-House rules: every sending is tracked by an interaction of its own; nothing leaves here, it waits in the host's lane;
-the same call twice sends twice, so callers that repeat bring the same ids.
+House rules: every sending is tracked by an interaction of its own; nothing leaves here, it waits in the host's lane.
+What is decided on is loaded anew until nobody was faster; it is stored once under the first of its ids, so a call
+whose answer got lost may be repeated within ten minutes if it brings the same ids.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from bridge.errors import ConfigError, ConflictError
@@ -19,8 +20,9 @@ from bridge.policy.admit import question_name
 from bridge.policy.change import Change, Event, Put, Remember
 from bridge.policy.editions import add_edition
 from bridge.policy.record import Incident, Interaction, Outcome, Peer, incident_id
+from bridge.policy.trust import Trust
 from bridge.store import keys, load
-from bridge.store.commit import commit
+from bridge.store.commit import Once, SeenError, commit
 from bridge.store.connect import Store
 from bridge.webhooks.event import EventType, interaction_data
 from bridge.xep0268.model import Kind, Status
@@ -53,6 +55,15 @@ class Originated:
     interactions: tuple[Interaction, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What one try would store: interactions to send, an incident before and after, and what else changes."""
+
+    drafts: tuple[Interaction, ...]
+    incident: tuple[Incident | None, Incident] | None = None
+    more: Change = field(default_factory=Change)
+
+
 async def report(
     store: Store, origin: Origin, document: Element | Document, *, status: Status | None = None
 ) -> Originated:
@@ -81,12 +92,16 @@ async def inquire(store: Store, origin: Origin, identity: IncidentId) -> Origina
     """Ask peers what they know about an incident."""
     document = Document(identity=identity, purpose=Kind.INQUIRY.purpose, restriction=Restriction.NEED_TO_KNOW)
     payload, view = _payload(origin, Kind.INQUIRY, document, status=None)
+    ids = _ids(origin)
     drafts = tuple(
-        _draft(origin, Kind.INQUIRY, to, payload, view, incident_id(origin.host, to, identity))
-        for to in origin.to
+        _draft(origin, Kind.INQUIRY, to, payload, view, incident_id(origin.host, to, identity), own_id)
+        for to, own_id in ids.items()
     )
-    await _commit(store, origin, drafts, None)
-    return Originated(incident=None, interactions=drafts)
+
+    async def plan() -> _Plan:
+        return _Plan(drafts=drafts)
+
+    return await _store(store, origin, ids, plan)
 
 
 async def respond(
@@ -97,6 +112,7 @@ async def respond(
     outcome: Outcome,
     text: str,
     actions: Sequence[str] = (),
+    again: bool = False,
 ) -> Originated:
     """Answer a peer's request: what was done (or `nothing`, where declined) becomes History.
 
@@ -107,33 +123,44 @@ async def respond(
         outcome: what came of it.
         text: for people; where declined, the reason.
         actions: what was done, of the actions asked for; all of them where `outcome` is done.
+        again: answer it although it was answered before.
+
+    Raises:
+        ConfigError: it was answered before.
     """
+    ids = {asked.peer: origin.new_id()}
     wanted = tuple(dict.fromkeys(one.action for one in asked.document.expectations)) or ("other",)
     done = {Outcome.DONE: wanted, Outcome.DECLINED: ("nothing",), Outcome.PARTLY: tuple(actions)}[outcome]
     described = (Text(text=text),) if text else ()
     items = tuple(HistoryItem(action=one, at=origin.now, descriptions=described) for one in done)
     document = add_history(disclosure.reread(asked).tree, items, purpose=Kind.RESPONSE.purpose)
     payload, view = _payload(origin, Kind.RESPONSE, document, status=None)
-    drafts = (_draft(origin, Kind.RESPONSE, asked.peer, payload, view, asked.incident_id, answers=asked.id),)
-    settled = replace(asked, outcome=outcome, original=None)
-    more = Change(puts=(Put(asked, settled),), events=(_answered_event(settled, origin.now),))
-    await _commit(store, origin, drafts, None, more=more)
-    return Originated(incident=None, interactions=drafts)
+    draft = _draft(
+        origin, Kind.RESPONSE, asked.peer, payload, view, asked.incident_id, ids[asked.peer], answers=asked.id
+    )
+
+    async def plan() -> _Plan:
+        stored = await _interaction(store, asked.id)
+        if stored.outcome is not None and not again:
+            raise ConfigError(
+                f"request {asked.id} was answered before: {stored.outcome}; to answer it anew: --again"
+            )
+        settled = replace(stored, outcome=outcome, original=None)
+        event = _answered_event(settled, by=draft.id, now=origin.now)
+        return _Plan(drafts=(draft,), more=Change(puts=(Put(stored, settled),), events=(event,)))
+
+    return await _store(store, origin, ids, plan)
 
 
 async def resolve(store: Store, origin: Origin, incident: Incident, *, text: str) -> Originated:
-    """Resolve an incident and tell exactly those who got it; `origin.to` is not looked at.
+    """Resolve an incident and tell exactly those who got it, but no blocked peer; `origin.to` is not looked at.
 
     Raises:
         ConfigError: another server reported it; only that one can say that it is resolved.
     """
     if not incident.is_own:
         raise ConfigError(f"{incident.reporter} reported it, so only {incident.reporter} can resolve it")
-    last = incident.current.interaction_id
-    fetched = await load.fetch(store, names=[keys.interaction(last)], originals=True)
-    newest = fetched.records[keys.interaction(last)]
-    if not isinstance(newest, Interaction):
-        raise ConfigError("its document is gone from the store")
+    newest = await _interaction(store, incident.current.interaction_id)
     described = (Text(text=text),) if text else ()
     item = HistoryItem(action="other", at=origin.now, descriptions=described)
     document = add_history(disclosure.reread(newest).tree, (item,), purpose=Kind.REPORT.purpose)
@@ -142,8 +169,20 @@ async def resolve(store: Store, origin: Origin, incident: Incident, *, text: str
     for expectation in list(document.iter(tag("Expectation"))):  # the newest edition may be a request of ours
         if (parent := expectation.getparent()) is not None:
             parent.remove(expectation)
-    to = replace(origin, to=incident.told)
+    to = replace(origin, to=await audience(store, incident))
     return await _about_own(store, to, Kind.REPORT, document, status=Status.RESOLVED, about=incident)
+
+
+async def audience(store: Store, incident: Incident) -> tuple[str, ...]:
+    """Return the peers that were told of an incident and are not blocked meanwhile."""
+    names = {domain: keys.peer(incident.host, domain) for domain in incident.told}
+    records = (await load.fetch(store, names=list(names.values()))).records
+    peers = {domain: records[name] for domain, name in names.items()}
+    return tuple(
+        domain
+        for domain, peer in peers.items()
+        if not (isinstance(peer, Peer) and peer.trust is Trust.BLOCKED)
+    )
 
 
 async def forward(
@@ -155,35 +194,50 @@ async def forward(
         store: where to.
         origin: who sends, and to whom.
         incident: what is told.
-        newest: the interaction of its newest edition, loaded with its original.
+        newest: the interaction of its current edition, loaded with its original.
         even_private: tell it although its reporter says that it is private.
 
     Raises:
         ConfigError: one of the peers must not have it; nobody is told then.
     """
-    names = [keys.peer(origin.host, to) for to in origin.to]
+    ids = _ids(origin)
+
+    async def plan() -> _Plan:
+        known = await _may_go_on(store, origin, incident, even_private=even_private)
+        current = known.current.interaction_id
+        source = newest if newest.id == current else await _interaction(store, current)
+        payload = disclosure.redacted(source, Restriction.NEED_TO_KNOW, host=origin.host, status=known.status)
+        view = read_document(
+            xml.parse(payload)[0], default_name=None, purpose=Kind.REPORT.purpose, only_id_required=False
+        ).incident
+        drafts = tuple(
+            _draft(origin, Kind.REPORT, to, payload, view, known.id, own_id, status=known.status)
+            for to, own_id in ids.items()
+        )
+        after = replace(known, told=tuple(dict.fromkeys((*known.told, *origin.to))))
+        return _Plan(drafts=drafts, incident=(known, after))
+
+    return await _store(store, origin, ids, plan)
+
+
+async def _may_go_on(store: Store, origin: Origin, incident: Incident, *, even_private: bool) -> Incident:
+    """Load an incident as it is now, and see that each peer may have it."""
+    names = [keys.incident(incident.id), *(keys.peer(origin.host, to) for to in origin.to)]
     index = keys.texts(origin.host, incident.identity.text)
     others = (await load.newest(store, [index], limit=_MOST_ACCOUNTS))[index]
     names += [keys.incident(other) for other in others]
     records = (await load.fetch(store, names=names)).records
+    known = records[names[0]]
+    if not isinstance(known, Incident):
+        raise ConfigError(f"incident {incident.id} is gone from the store")
     accounts = [one for one in records.values() if isinstance(one, Incident)]
     for to in origin.to:
-        known = records[keys.peer(origin.host, to)]
-        peer = known if isinstance(known, Peer) else Peer(host=origin.host, domain=to)
-        why = forwarding.objection(incident, peer, accounts, even_private=even_private)
+        record = records[keys.peer(origin.host, to)]
+        peer = record if isinstance(record, Peer) else Peer(host=origin.host, domain=to)
+        why = forwarding.objection(known, peer, accounts, even_private=even_private)
         if why is not None:
             raise ConfigError(f"incident {incident.id} is not forwarded to {to}: {why}")
-    payload = disclosure.redacted(newest, Restriction.NEED_TO_KNOW, host=origin.host, status=incident.status)
-    view = read_document(
-        xml.parse(payload)[0], default_name=None, purpose=Kind.REPORT.purpose, only_id_required=False
-    ).incident
-    drafts = tuple(
-        _draft(origin, Kind.REPORT, to, payload, view, incident.id, status=incident.status)
-        for to in origin.to
-    )
-    after = replace(incident, told=tuple(dict.fromkeys((*incident.told, *origin.to))))
-    await _commit(store, origin, drafts, (incident, after))
-    return Originated(incident=after, interactions=drafts)
+    return known
 
 
 async def _about_own(
@@ -198,23 +252,24 @@ async def _about_own(
     """Write the next edition of an incident and queue it to each peer."""
     _, view = _payload(origin, kind, document, status=status)
     own_id = about.id if about is not None else incident_id(origin.host, origin.host, view.identity)
-    for _ in range(_ATTEMPTS):
+    ids = _ids(origin)
+
+    async def plan() -> _Plan:
         known = (await load.fetch(store, names=[keys.incident(own_id)])).records[keys.incident(own_id)]
         before = known if isinstance(known, Incident) else None
         stated = _status(before, view, status) if kind is Kind.REPORT else None
-        payload, view = _payload(origin, kind, document, status=stated)
-        drafts = tuple(_draft(origin, kind, to, payload, view, own_id, status=stated) for to in origin.to)
+        payload, told = _payload(origin, kind, document, status=stated)
+        drafts = tuple(
+            _draft(origin, kind, to, payload, told, own_id, name, status=stated) for to, name in ids.items()
+        )
         after = _edition(before, drafts, origin, kind)
         if after is None:
             raise ConfigError("name at least one server to send it to: --to DOMAIN")
         if not drafts and status is Status.RESOLVED:
-            after = replace(after, status=status, updated_at=origin.now)  # nobody was told, so nobody is now
-        try:
-            await _commit(store, origin, drafts, (before, after))
-        except ConflictError:
-            continue
-        return Originated(incident=after, interactions=drafts)
-    raise ConflictError("the incident changes faster than it can be sent; try again")
+            after = replace(after, status=status, updated_at=origin.now)  # nobody is to be told
+        return _Plan(drafts=drafts, incident=(before, after))
+
+    return await _store(store, origin, ids, plan)
 
 
 def _status(before: Incident | None, view: Document, status: Status | None) -> Status:
@@ -269,12 +324,13 @@ def _draft(  # noqa: PLR0917 - who, what, to whom; as it is read at its calls
     payload: bytes,
     view: Document,
     about: str,
+    own_id: str,
     *,
     status: Status | None = None,
     answers: str | None = None,
 ) -> Interaction:
     return outgoing.draft(
-        interaction_id=origin.new_id(),
+        interaction_id=own_id,
         host=origin.host,
         to=to,
         kind=kind,
@@ -287,19 +343,56 @@ def _draft(  # noqa: PLR0917 - who, what, to whom; as it is read at its calls
     )
 
 
-async def _commit(
-    store: Store,
-    origin: Origin,
-    drafts: Sequence[Interaction],
-    incident: tuple[Incident | None, Incident] | None,
-    *,
-    more: Change | None = None,
-) -> None:
-    """Store the drafts, queue their first attempts, and remember what answers may come."""
-    names = [keys.peer(origin.host, one.peer) for one in drafts]
+def _ids(origin: Origin) -> dict[str, str]:
+    """Name the interaction with each peer, once for all tries."""
+    return {to: origin.new_id() for to in origin.to}
+
+
+async def _store(
+    store: Store, origin: Origin, ids: Mapping[str, str], plan: Callable[[], Awaitable[_Plan]]
+) -> Originated:
+    """Store what is planned and queue its first attempts, once for these ids; plan anew where somebody was faster."""
+    once = Once(f"o:{next(iter(ids.values()))}", b"") if ids else None
+    if once is not None and (await load.fetch(store, once=once.id)).once is not None:
+        return await _as_stored(store, ids)
+    for _ in range(_ATTEMPTS):
+        planned = await plan()
+        try:
+            await commit(store, await _change(store, origin, planned), once=once)
+        except SeenError:  # the store's first answer got lost
+            return await _as_stored(store, ids)
+        except ConflictError:
+            continue
+        after = planned.incident[1] if planned.incident is not None else None
+        return Originated(incident=after, interactions=planned.drafts)
+    raise ConflictError("what is to be sent changes faster than it can be stored; try again")
+
+
+async def _as_stored(store: Store, ids: Mapping[str, str]) -> Originated:
+    """Load what was stored under these ids before."""
+    drafts = tuple([await _interaction(store, own_id) for own_id in ids.values()])
+    if drafts[0].kind not in (Kind.REPORT, Kind.REQUEST):
+        return Originated(incident=None, interactions=drafts)
+    name = keys.incident(drafts[0].incident_id)
+    known = (await load.fetch(store, names=[name])).records[name]
+    return Originated(incident=known if isinstance(known, Incident) else None, interactions=drafts)
+
+
+async def _interaction(store: Store, interaction_id: str) -> Interaction:
+    """Load an interaction with its original."""
+    name = keys.interaction(interaction_id)
+    found = (await load.fetch(store, names=[name], originals=True)).records[name]
+    if not isinstance(found, Interaction):
+        raise ConfigError(f"the document of interaction {interaction_id} is gone from the store")
+    return found
+
+
+async def _change(store: Store, origin: Origin, planned: _Plan) -> Change:
+    """Write the drafts, queue their first attempts, and remember what answers may come."""
+    names = [keys.peer(origin.host, one.peer) for one in planned.drafts]
     records = (await load.fetch(store, names=names)).records
-    change = more or Change()
-    for one in drafts:
+    change = planned.more
+    for one in planned.drafts:
         record = records[keys.peer(origin.host, one.peer)]
         before = record if isinstance(record, Peer) else None
         peer, asking = outgoing.ask_first(before or Peer(host=origin.host, domain=one.peer), now=origin.now)
@@ -309,15 +402,15 @@ async def _commit(
         change += outgoing.enqueue(one)
         if one.kind in QUESTION_SECONDS:
             change += Change(remembers=(_remember(one),))
-    if incident is not None and incident[1] is not incident[0]:
-        change += Change(puts=(Put(*incident),))
-    await commit(store, change)
+    if planned.incident is not None and planned.incident[1] is not planned.incident[0]:
+        change += Change(puts=(Put(*planned.incident),))
+    return change
 
 
-def _answered_event(asked: Interaction, now: datetime) -> Event:
-    """Tell consumers what came of a peer's request."""
+def _answered_event(asked: Interaction, *, by: str, now: datetime) -> Event:
+    """Tell consumers what came of a peer's request, which we answered by the response `by`."""
     is_declined = asked.outcome is Outcome.DECLINED
-    event_id = f"{asked.id}-{asked.outcome}"
+    event_id = f"{by}-{asked.outcome}"
     data = interaction_data(
         event_id=event_id,
         interaction_id=asked.id,

@@ -1,6 +1,6 @@
 """What the handlers of one service process share."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -27,7 +27,6 @@ class Service:
     keys: dict[str, list[bytes]]
     health: StoreHealth | None = None
     problem: str = "the service is starting"
-    requests: dict[str, int] = field(default_factory=dict)
 
     def reasons(self) -> list[str]:
         """Why this service is not ready, each with what to do; empty if it is."""

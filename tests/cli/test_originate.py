@@ -298,6 +298,35 @@ def test_a_peers_request_is_mapped_shown_and_answered(cli: Any, world: Any, add:
     assert "we answered the request of jabber.org: declined" in after
 
 
+def test_a_request_is_answered_once_unless_said_again(cli: Any, world: Any, add: ADD) -> None:
+    (asked,) = add(("request", PEER, Trust.TRUSTED))
+    assert cli("respond", asked.id, "--declined", "no proof").code == 0
+
+    refused = cli("respond", asked.id, "--done")
+    corrected = cli("respond", asked.id, "--done", "--again")
+    world.work()
+
+    assert refused.code == 2
+    assert "answered before: declined" in refused.messages
+    assert "--again" in refused.messages
+    assert corrected.code == 0
+    assert len([text for text in world.prosody.stanzas if "<response" in text]) == 2
+    assert "you answered: done" in cli("incidents", "show", asked.incident_id).out
+
+
+def test_a_blocked_peer_hears_no_more_of_what_it_was_told(cli: Any, world: Any) -> None:
+    sent = cli("--json", "report", "--to", "a.example", "b.example", "--description", "flood").json()
+    world.change_peer("a.example", lambda peer: replace(peer, trust=Trust.BLOCKED))
+
+    more = cli("report", "--incident", sent["incident"], "--severity", "high")
+    over = cli("incidents", "resolve", sent["incident"])
+
+    for printed in (more, over):
+        assert [line.split()[1:] for line in printed.out.splitlines()] == [
+            ["report", "to", "b.example", "queued"]
+        ]
+
+
 def test_several_requests_about_one_incident_must_be_named(cli: Any, add: ADD) -> None:
     first, second = add(("request", PEER, Trust.TRUSTED), ("request", PEER, Trust.TRUSTED))
 

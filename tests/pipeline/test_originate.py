@@ -1,12 +1,14 @@
 """The documents that begin with us: what goes out is valid, and reads as what was meant."""
 
 import itertools
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from lxml import etree
 
+from bridge.errors import ConfigError
 from bridge.iodef.model import (
     Contact,
     Counter,
@@ -23,15 +25,16 @@ from bridge.iodef.model import (
     Incident as Document,
 )
 from bridge.pipeline import originate
-from bridge.pipeline.originate import Origin
-from bridge.policy.change import Change, Put
+from bridge.pipeline.originate import Origin, Originated
+from bridge.policy.change import Change, Put, Queue
 from bridge.policy.disclosure import reread
+from bridge.policy.editions import add_edition
 from bridge.policy.outcome import outcome_of
-from bridge.policy.record import Incident, Interaction, Outcome, Way, incident_id
-from bridge.policy.trust import Authentication, Direction, Stream
+from bridge.policy.record import Incident, Interaction, Outcome, Peer, Way, incident_id
+from bridge.policy.trust import Authentication, Direction, Stream, Trust
 from bridge.store import keys, load
 from bridge.store.commit import commit
-from bridge.store.connect import Store
+from bridge.store.connect import Script, Store
 from bridge.xep0268.model import Kind, Status
 from bridge.xmpp import xml
 from bridge.xmpp.stanza import read_iq, write_request
@@ -234,9 +237,162 @@ async def test_a_resolution_keeps_what_no_view_holds(store: Store, schema: etree
 
 
 async def test_what_another_server_reported_is_not_ours_to_resolve(store: Store) -> None:
-    from bridge.errors import ConfigError
-
     first = (await originate.report(store, origin("b.test"), MINE)).incident
     assert isinstance(first, Incident)
     with pytest.raises(ConfigError, match=r"b\.test"):
         await originate.resolve(store, origin(), replace(first, reporter="b.test"), text="")
+
+
+Story = Callable[[Store, Origin], Awaitable[Originated]]
+
+
+async def report(store: Store, to: Origin) -> Originated:
+    return await originate.report(store, to, MINE)
+
+
+async def inquire(store: Store, to: Origin) -> Originated:
+    return await originate.inquire(store, to, IncidentId(name="b.test", text="9"))
+
+
+async def request(store: Store, to: Origin) -> Originated:
+    return await originate.request(store, to, originate.expect(MINE, ["block-host"]))
+
+
+async def respond(store: Store, to: Origin) -> Originated:
+    """Answer what b.test asked for; stored under a fixed id, so that this can be called twice."""
+    name = keys.interaction("asked")
+    asked = (await load.fetch(store, names=[name], originals=True)).records[name]
+    assert isinstance(asked, Interaction)
+    return await originate.respond(store, to, asked, outcome=Outcome.DONE, text="")
+
+
+async def forward(store: Store, to: Origin) -> Originated:
+    """Pass on what c.test reported."""
+    newest = (await load.fetch(store, names=[keys.interaction("told")], originals=True)).records
+    told = newest[keys.interaction("told")]
+    assert isinstance(told, Interaction)
+    incident = (await load.fetch(store, names=[keys.incident(told.incident_id)])).records
+    known = incident[keys.incident(told.incident_id)]
+    assert isinstance(known, Incident)
+    return await originate.forward(store, to, known, told)
+
+
+async def prepare(store: Store, story: Story) -> None:
+    """What a story needs: a request of b.test, or a report of c.test and a trusted b.test."""
+    if story is respond:
+        sent = (await request(store, origin("b.test"))).interactions[0]
+        asked = replace(await received(store, sent), id="asked", version=0)
+        await commit(store, Change(puts=(Put(None, asked),)))
+    if story is forward:
+        sent = (await report(store, origin("x.test"))).interactions[0]
+        told = replace(await received(store, sent), id="told", peer="c.test", version=0)
+        told = replace(told, incident_id=incident_id("a.test", "c.test", told.document.identity))
+        peer = Peer(host="a.test", domain="b.test", trust=Trust.TRUSTED)
+        puts = (Put(None, told), Put(None, add_edition(None, told)), Put(None, peer))
+        await commit(store, Change(puts=puts))
+
+
+async def sent_to(store: Store, domain: str) -> int:
+    name = keys.peer("a.test", domain)
+    peer = (await load.fetch(store, names=[name])).records[name]
+    return peer.sent if isinstance(peer, Peer) else 0
+
+
+async def waiting(store: Store) -> int:
+    return (await load.health(store)).lanes[Queue.OUTGOING].items
+
+
+STORIES = pytest.mark.parametrize("story", [report, inquire, request, respond, forward])
+
+
+@STORIES
+async def test_what_is_sent_is_stored_once_although_the_stores_answer_got_lost(
+    store: Store, story: Story
+) -> None:
+    await prepare(store, story)
+    before, items = await sent_to(store, "b.test"), await waiting(store)
+    script = store.scripts[Script.COMMIT]
+
+    async def twice(**arguments: object) -> object:
+        await script(**arguments)
+        return await script(**arguments)
+
+    store.scripts[Script.COMMIT] = twice
+    done = await story(store, origin("b.test"))
+    store.scripts[Script.COMMIT] = script
+
+    assert await sent_to(store, "b.test") == before + 1
+    assert await waiting(store) - items in {1, 2}  # the question what it announces goes in front
+    assert [one.peer for one in done.interactions] == ["b.test"]
+    if done.incident is not None:
+        name = keys.incident(done.incident.id)
+        assert (await load.fetch(store, names=[name])).records[name] == done.incident
+        assert len(done.incident.editions) == 1
+        assert "b.test" in done.incident.told or story is request
+
+
+@STORIES
+async def test_a_call_repeated_with_the_same_ids_sends_nothing_more(store: Store, story: Story) -> None:
+    await prepare(store, story)
+    same = replace(origin("b.test"), new_id=lambda: "same")
+
+    first = await story(store, same)
+    items = await waiting(store)
+    second = await story(store, same)
+
+    assert [one.id for one in first.interactions] == [one.id for one in second.interactions] == ["same"]
+    assert await waiting(store) == items
+    if first.incident is not None and second.incident is not None:
+        assert first.incident.editions == second.incident.editions
+
+
+@STORIES
+async def test_whoever_was_faster_is_no_concern_of_the_caller(store: Store, story: Story) -> None:
+    await prepare(store, story)
+    script = store.scripts[Script.COMMIT]
+    name = keys.peer("a.test", "b.test")
+
+    async def late(**arguments: object) -> object:
+        store.scripts[Script.COMMIT] = script
+        known = (await load.fetch(store, names=[name])).records[name]
+        before = known if isinstance(known, Peer) else None
+        after = replace(before or Peer(host="a.test", domain="b.test"), received=7)
+        await commit(store, Change(puts=(Put(before, after),)))
+        return await script(**arguments)
+
+    before = await sent_to(store, "b.test")
+    store.scripts[Script.COMMIT] = late
+    done = await story(store, origin("b.test"))
+
+    peer = (await load.fetch(store, names=[name])).records[name]
+    assert isinstance(peer, Peer)
+    assert (peer.received, peer.sent) == (7, before + 1)
+    assert len(done.interactions) == 1
+
+
+async def test_a_request_is_answered_once(store: Store) -> None:
+    await prepare(store, respond)
+    name = keys.interaction("asked")
+    asked = (await load.fetch(store, names=[name], originals=True)).records[name]
+    assert isinstance(asked, Interaction)
+    await originate.respond(store, origin("b.test"), asked, outcome=Outcome.DONE, text="")
+
+    with pytest.raises(ConfigError, match="answered before: done"):
+        await originate.respond(store, origin("b.test"), asked, outcome=Outcome.DECLINED, text="")
+    await originate.respond(store, origin("b.test"), asked, outcome=Outcome.DECLINED, text="", again=True)
+
+    assert (await stored(store, asked)).outcome is Outcome.DECLINED
+    assert (await stored(store, asked)).original == asked.original
+
+
+async def test_a_resolution_goes_to_no_blocked_peer(store: Store) -> None:
+    first = (await originate.report(store, origin("b.test", "c.test"), MINE)).incident
+    assert first is not None
+    name = keys.peer("a.test", "c.test")
+    peer = (await load.fetch(store, names=[name])).records[name]
+    assert isinstance(peer, Peer)
+    await commit(store, Change(puts=(Put(peer, replace(peer, trust=Trust.BLOCKED)),)))
+
+    resolved = await originate.resolve(store, origin(now=LATER), first, text="")
+
+    assert [one.peer for one in resolved.interactions] == ["b.test"]
