@@ -319,7 +319,7 @@ class Lab:
             authority=self.authority,
             hosts=self.hosts,
             modules=modules,
-            plugin_paths=[MODULES],
+            plugin_paths=[MODULES, *more.pop("plugin_paths", ())],
             **more,
         )
         if bridge:
