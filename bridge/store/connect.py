@@ -14,11 +14,9 @@ from importlib.resources import files
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-import hiredis
 import redis
 from redis import Redis as BlockingRedis
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry as PlainRetry
@@ -108,19 +106,6 @@ def job_connection(url: str, *, retries: int = _RETRIES) -> BlockingRedis:
     )
 
 
-class _PackedInC:
-    """Packs commands as redis-py's blocking client does: in C. A commit has hundreds of arguments."""
-
-    def pack_command(self, *args: str | bytes | float) -> list[bytes]:
-        name = args[0]
-        words = name.encode().split() if isinstance(name, str) else [name]
-        return [hiredis.pack_command((*words, *args[1:]))]
-
-
-def _packing_in_c(connection: type[AbstractConnection]) -> type[AbstractConnection]:
-    return type(f"Packed{connection.__name__}", (_PackedInC, connection), {})
-
-
 async def open_store(url: str, *, patience_seconds: float = PATIENCE_SECONDS) -> Store:
     """Open the store and see that it answers.
 
@@ -142,7 +127,6 @@ async def open_store(url: str, *, patience_seconds: float = PATIENCE_SECONDS) ->
             socket_connect_timeout=5,
             retry=Retry(_BACKOFF, _RETRIES),
         )
-        pool.connection_class = _packing_in_c(pool.connection_class)
         jobs = job_connection(url, retries=1)  # `recover` does what fails here
     except ValueError as error:
         raise ConfigError(f"store.url {shown(url)!r} is not usable: {error}") from error
