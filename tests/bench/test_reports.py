@@ -4,6 +4,7 @@ Everything runs on this machine: both Prosodys, the store, the service and both 
 """
 
 import json
+import os
 import secrets
 import statistics
 from collections.abc import Iterator
@@ -52,6 +53,33 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
         lab.close()
 
 
+def cpu_seconds(federation: Federation) -> dict[str, float]:
+    """CPU time that each part has used so far."""
+    up = federation.bridge.processes["up"]
+    found = {
+        "Prosody (a)": used(federation.a.process.pid),
+        "Prosody (b, the sender)": used(federation.b.process.pid),
+        "service": 0.0,
+        "worker incidents": 0.0,
+        "worker outgoing": 0.0,
+        "store": 0.0,
+    }
+    for pid, line in up.children().items():
+        name = next((name for name in found if line.endswith(name.replace("service", "serve"))), "store")
+        if name != "store" or "appendonly" in line or "-server" in line:
+            found[name] += used(pid)
+    return found
+
+
+def used(pid: int) -> float:
+    """CPU seconds of a process and of those it started and waited for."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(int(one) for one in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+
+
 async def load(federation: Federation, *, body: str, count: int, concurrency: int) -> Run:
     """Send `count` reports, `concurrency` at a time; every one must be answered by a result."""
     wanted = {
@@ -86,11 +114,17 @@ async def test_reports_end_to_end_against_in_process(federation: Federation) -> 
             inside = await load(federation, body=simple, count=simple_count, concurrency=concurrency)
             across = await load(federation, body=body, count=count, concurrency=concurrency)
             pairs.append((inside, across))
+        before = cpu_seconds(federation)
+        await load(federation, body=body, count=count, concurrency=concurrency)
+        spent = {
+            name: 1000 * (value - before[name]) / count for name, value in cpu_seconds(federation).items()
+        }
         ratios = sorted(across.rate / inside.rate for inside, across in pairs)
         print(
             f"c={concurrency}: ratio {statistics.median(ratios):.3f} ({ratios[0]:.3f}-{ratios[-1]:.3f}),"
             f" in-process {statistics.median(one.rate for one, _ in pairs):.0f}/s,"
             f" bridge {statistics.median(one.rate for _, one in pairs):.0f}/s,"
             f" p50 {statistics.median(one.p50 for _, one in pairs):.1f} ms,"
-            f" p99 {statistics.median(one.p99 for _, one in pairs):.1f} ms"
+            f" p99 {statistics.median(one.p99 for _, one in pairs):.1f} ms\n"
+            "     CPU ms a report: " + ", ".join(f"{name} {one:.2f}" for name, one in spent.items())
         )
