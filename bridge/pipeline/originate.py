@@ -7,7 +7,6 @@ whose answer got lost may be repeated within ten minutes if it brings the same i
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 
 from bridge.errors import ConfigError, ConflictError
 from bridge.iodef.build import add_history
@@ -15,36 +14,24 @@ from bridge.iodef.model import Expectation, HistoryItem, IncidentId, Restriction
 from bridge.iodef.model import Incident as Document
 from bridge.iodef.read import read as read_document
 from bridge.iodef.table import tag
-from bridge.policy import disclosure, forwarding, outgoing
+from bridge.pipeline.drafts import Origin as Origin  # noqa: PLC0414 - callers name it with the stories
+from bridge.pipeline.drafts import make_draft, write_payload
+from bridge.policy import disclosure, events, forwarding, outgoing
 from bridge.policy.admit import question_name
-from bridge.policy.change import Change, Event, Put, Remember
+from bridge.policy.change import Change, Put, Remember
 from bridge.policy.editions import add_edition
 from bridge.policy.record import Incident, Interaction, Outcome, Peer, incident_id
 from bridge.policy.trust import Trust
 from bridge.store import keys, load
 from bridge.store.commit import Once, SeenError, commit
 from bridge.store.connect import Store
-from bridge.webhooks.event import EventType, interaction_data
 from bridge.xep0268.model import Kind, Status
-from bridge.xep0268.write import write
 from bridge.xmpp import xml
 from bridge.xmpp.xml import Element
 
 QUESTION_SECONDS = {Kind.INQUIRY: 7 * 86_400, Kind.REQUEST: 90 * 86_400}
-MAX_PAYLOAD_BYTES = xml.STANZA_LIMITS.max_bytes - 4096
-"""Room for the IQ around it."""
 _ATTEMPTS = 10
 _MOST_ACCOUNTS = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """Who sends, where to and when; `new_id` makes ids of interactions, 80 random bits each."""
-
-    host: str
-    to: tuple[str, ...]
-    now: datetime
-    new_id: Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +78,10 @@ async def request(
 async def inquire(store: Store, origin: Origin, identity: IncidentId) -> Originated:
     """Ask peers what they know about an incident."""
     document = Document(identity=identity, purpose=Kind.INQUIRY.purpose, restriction=Restriction.NEED_TO_KNOW)
-    payload, view = _payload(origin, Kind.INQUIRY, document, status=None)
+    payload, view = write_payload(origin, Kind.INQUIRY, document, status=None)
     ids = _ids(origin)
     drafts = tuple(
-        _draft(origin, Kind.INQUIRY, to, payload, view, incident_id(origin.host, to, identity), own_id)
+        make_draft(origin, Kind.INQUIRY, to, payload, view, incident_id(origin.host, to, identity), own_id)
         for to, own_id in ids.items()
     )
 
@@ -134,8 +121,8 @@ async def respond(
     described = (Text(text=text),) if text else ()
     items = tuple(HistoryItem(action=one, at=origin.now, descriptions=described) for one in done)
     document = add_history(disclosure.reread(asked).tree, items, purpose=Kind.RESPONSE.purpose)
-    payload, view = _payload(origin, Kind.RESPONSE, document, status=None)
-    draft = _draft(
+    payload, view = write_payload(origin, Kind.RESPONSE, document, status=None)
+    draft = make_draft(
         origin, Kind.RESPONSE, asked.peer, payload, view, asked.incident_id, ids[asked.peer], answers=asked.id
     )
 
@@ -146,7 +133,7 @@ async def respond(
                 f"request {asked.id} was answered before: {stored.outcome}; to answer it anew: --again"
             )
         settled = replace(stored, outcome=outcome, original=None)
-        event = _answered_event(settled, by=draft.id, now=origin.now)
+        event = events.answered(settled, by=draft.id, now=origin.now)
         return _Plan(drafts=(draft,), more=Change(puts=(Put(stored, settled),), events=(event,)))
 
     return await _store(store, origin, ids, plan)
@@ -211,7 +198,7 @@ async def forward(
             xml.parse(payload)[0], default_name=None, purpose=Kind.REPORT.purpose, only_id_required=False
         ).incident
         drafts = tuple(
-            _draft(origin, Kind.REPORT, to, payload, view, known.id, own_id, status=known.status)
+            make_draft(origin, Kind.REPORT, to, payload, view, known.id, own_id, status=known.status)
             for to, own_id in ids.items()
         )
         after = replace(known, told=tuple(dict.fromkeys((*known.told, *origin.to))))
@@ -250,7 +237,7 @@ async def _about_own(
     about: Incident | None = None,
 ) -> Originated:
     """Write the next edition of an incident and queue it to each peer."""
-    _, view = _payload(origin, kind, document, status=status)
+    _, view = write_payload(origin, kind, document, status=status)
     own_id = about.id if about is not None else incident_id(origin.host, origin.host, view.identity)
     ids = _ids(origin)
 
@@ -258,9 +245,10 @@ async def _about_own(
         known = (await load.fetch(store, names=[keys.incident(own_id)])).records[keys.incident(own_id)]
         before = known if isinstance(known, Incident) else None
         stated = _status(before, view, status) if kind is Kind.REPORT else None
-        payload, told = _payload(origin, kind, document, status=stated)
+        payload, told = write_payload(origin, kind, document, status=stated)
         drafts = tuple(
-            _draft(origin, kind, to, payload, told, own_id, name, status=stated) for to, name in ids.items()
+            make_draft(origin, kind, to, payload, told, own_id, name, status=stated)
+            for to, name in ids.items()
         )
         after = _edition(before, drafts, origin, kind)
         if after is None:
@@ -293,54 +281,6 @@ def _edition(
     if kind is Kind.REPORT:
         after = replace(after, told=tuple(dict.fromkeys((*after.told, *origin.to))))
     return after
-
-
-def _payload(
-    origin: Origin, kind: Kind, document: Element | Document, *, status: Status | None
-) -> tuple[bytes, Document]:
-    """Write the payload that goes out, and read it back as the peer will."""
-    if isinstance(document, Document):
-        restriction: Restriction | None = document.restriction
-    else:
-        restriction = None if document.get("restriction") else Restriction.NEED_TO_KNOW
-    payload = write(
-        kind, document, reported_at=origin.now, contact=origin.host, restriction=restriction, status=status
-    )
-    view = read_document(
-        payload[0], default_name=origin.host, purpose=kind.purpose, only_id_required=kind is Kind.INQUIRY
-    )
-    data = xml.serialize(payload)
-    if len(data) > MAX_PAYLOAD_BYTES:
-        raise ConfigError(
-            f"the document has {len(data)} bytes; servers accept {MAX_PAYLOAD_BYTES}: leave some evidence out"
-        )
-    return data, view.incident
-
-
-def _draft(  # noqa: PLR0917 - who, what, to whom; as it is read at its calls
-    origin: Origin,
-    kind: Kind,
-    to: str,
-    payload: bytes,
-    view: Document,
-    about: str,
-    own_id: str,
-    *,
-    status: Status | None = None,
-    answers: str | None = None,
-) -> Interaction:
-    return outgoing.draft(
-        interaction_id=own_id,
-        host=origin.host,
-        to=to,
-        kind=kind,
-        payload=payload,
-        document=view,
-        status=status,
-        incident_id=about,
-        now=origin.now,
-        answers=answers,
-    )
 
 
 def _ids(origin: Origin) -> dict[str, str]:
@@ -405,34 +345,6 @@ async def _change(store: Store, origin: Origin, planned: _Plan) -> Change:
     if planned.incident is not None and planned.incident[1] is not planned.incident[0]:
         change += Change(puts=(Put(*planned.incident),))
     return change
-
-
-def _answered_event(asked: Interaction, *, by: str, now: datetime) -> Event:
-    """Tell consumers what came of a peer's request, which we answered by the response `by`."""
-    is_declined = asked.outcome is Outcome.DECLINED
-    event_id = f"{by}-{asked.outcome}"
-    data = interaction_data(
-        event_id=event_id,
-        interaction_id=asked.id,
-        kind=asked.kind,
-        direction=asked.way,
-        host=asked.host,
-        peer={
-            "domain": asked.peer,
-            "trust": asked.trust.value,
-            "authentication": asked.stream.authentication.value,
-            "quarantined": asked.quarantined,
-        },
-        incident_id=asked.incident_id,
-        reporter=asked.peer,
-        status=asked.status or "",
-        severity=asked.document.severity,
-        document=asked.document,
-        repairs=asked.repairs,
-    )
-    data["outcome"] = str(asked.outcome)
-    event_type = EventType.REQUEST_DECLINED if is_declined else EventType.REQUEST_COMPLETED
-    return Event(host=asked.host, id=event_id, type=event_type, timestamp=now, data=data)
 
 
 def _remember(asked: Interaction) -> Remember:

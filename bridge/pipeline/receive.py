@@ -14,8 +14,9 @@ from typing import Any
 from bridge import log
 from bridge.errors import Condition, ErrorType, RefusedError, StanzaError, UnavailableError
 from bridge.policy import admit
-from bridge.policy.admit import Arrival, OverQuotaError, Returned, Rules
+from bridge.policy.admit import Arrival, Returned, Rules
 from bridge.policy.change import Change
+from bridge.policy.quota import OverQuotaError
 from bridge.policy.record import STRANGERS, Bucket, Peer, Quarantine
 from bridge.policy.trust import Stream
 from bridge.store import keys, load

@@ -6,15 +6,15 @@ can be refused without knowing the incident; what is refused leaves nothing behi
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol
 
 from bridge.errors import Condition, ErrorType, RefusedError, StanzaError
 from bridge.iodef.model import IncidentId
 from bridge.policy import lanes, outgoing
 from bridge.policy.change import Change, Forget, Put, Remember
+from bridge.policy.quota import OverQuotaError, Quotas, take_tokens
 from bridge.policy.record import (
-    STRANGERS,
     Bucket,
     Failure,
     Interaction,
@@ -32,7 +32,7 @@ STRANGERS_WATERMARK = 0.80
 WATERMARK = 0.95
 
 
-class Rules(Protocol):
+class Rules(Quotas, Protocol):
     """What the operator configured under `[policy]`; see `config default` for the meaning of each."""
 
     @property
@@ -49,14 +49,6 @@ class Rules(Protocol):
     def quarantine_max_bytes(self) -> int: ...  # noqa: D102
     @property
     def quarantine_max_per_peer(self) -> int: ...  # noqa: D102
-    @property
-    def quota_per_minute(self) -> float: ...  # noqa: D102
-    @property
-    def quota_burst(self) -> float: ...  # noqa: D102
-    @property
-    def quota_strangers_per_minute(self) -> float: ...  # noqa: D102
-    @property
-    def quota_strangers_burst(self) -> float: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,40 +263,10 @@ def charge(state: State, arrival: Arrival, *, now: datetime) -> State:
 
 
 def _charge(state: State, sender: str, trust: Trust, *, now: datetime) -> State:
-    rules = state.rules
-    wanted = [(sender, rules.quota_per_minute, rules.quota_burst)]
-    if trust is Trust.STRANGER:
-        wanted.append((STRANGERS, rules.quota_strangers_per_minute, rules.quota_strangers_burst))
-    buckets = dict(state.buckets)
-    for name, per_minute, burst in wanted:
-        bucket = refill(buckets.get(name), state.host, name, per_minute=per_minute, burst=burst, now=now)
-        if bucket.tokens < 1:
-            raise OverQuotaError(name, seconds=max(1, round((1 - bucket.tokens) * 60 / per_minute)))
-        buckets[name] = replace(bucket, tokens=bucket.tokens - 1)
+    buckets = take_tokens(
+        state.buckets, state.host, sender, state.rules, is_stranger=trust is Trust.STRANGER, now=now
+    )
     return replace(state, buckets=buckets)
-
-
-class OverQuotaError(RefusedError):
-    """The peer, or all strangers together, sent more than the quota; `seconds` until one more may come."""
-
-    def __init__(self, name: str, *, seconds: int) -> None:
-        whose = "all servers unknown to us together" if name == STRANGERS else "your server"
-        text = f"{whose} sent more incidents than the quota allows; send it again in {seconds} s"
-        super().__init__(StanzaError(ErrorType.WAIT, Condition.RESOURCE_CONSTRAINT, text))
-        self.name = name
-        self.seconds = seconds
-
-
-def refill(
-    bucket: Bucket | None, host: str, name: str, *, per_minute: float, burst: float, now: datetime
-) -> Bucket:
-    """Bring a bucket to `now`; one that is not stored is full. Time going backwards counts as no time passed."""
-    ttl_seconds = int(burst * 60 / per_minute) + 60
-    if bucket is None:
-        return Bucket(host=host, name=name, tokens=burst, updated_at=now, ttl_seconds=ttl_seconds)
-    elapsed = max(timedelta(0), now - bucket.updated_at)
-    tokens = min(burst, bucket.tokens + elapsed.total_seconds() * per_minute / 60)
-    return replace(bucket, tokens=tokens, updated_at=max(now, bucket.updated_at), ttl_seconds=ttl_seconds)
 
 
 def puts(before: State, after: State) -> tuple[Put, ...]:

@@ -11,14 +11,13 @@ from typing import Any, Protocol, assert_never
 
 from bridge.errors import Condition, ErrorType, StanzaError
 from bridge.iodef.model import Restriction
-from bridge.policy import disclosure, forwarding, lanes, notice, outgoing
-from bridge.policy.change import Append, Change, Event, Mark, Put, Remember
-from bridge.policy.editions import add_edition, severity
+from bridge.policy import disclosure, events, forwarding, lanes, notice, outgoing
+from bridge.policy.change import Append, Change, Mark, Put, Remember
+from bridge.policy.editions import add_edition
 from bridge.policy.outcome import outcome_of
 from bridge.policy.record import Incident, Interaction, InteractionState, Notices, Peer, incident_id
 from bridge.policy.trust import Trust
-from bridge.webhooks.event import EventType, interaction_data
-from bridge.xep0268.model import Kind, Status
+from bridge.xep0268.model import Kind
 from bridge.xmpp import xml
 from bridge.xmpp.jid import Jid
 from bridge.xmpp.stanza import IqType, write_error, write_request
@@ -116,7 +115,7 @@ def _report(state: State, interaction: Interaction, *, now: datetime) -> tuple[S
     incident = add_edition(known, interaction)
     change = _received(interaction, now)
     change += Change(
-        events=(_event(interaction, incident, _INCIDENT_EVENTS[incident.editions[-1].status], now=now),),
+        events=(events.received(interaction, incident, now=now),),
         counts=(("incidents", incident.status, interaction.trust),),
     )
     state = _with(state, incident)
@@ -130,7 +129,7 @@ def _request(state: State, interaction: Interaction, *, now: datetime) -> tuple[
     incident = add_edition(state.incidents[interaction.incident_id], interaction)
     change = _received(interaction, now)
     change += Change(
-        events=(_event(interaction, incident, EventType.REQUEST_RECEIVED, now=now),),
+        events=(events.received(interaction, incident, now=now),),
         counts=(("incidents", incident.status, interaction.trust),),
     )
     state, told = _notify(_with(state, incident), interaction, now=now)
@@ -152,7 +151,7 @@ def _response(state: State, interaction: Interaction, *, now: datetime) -> tuple
         state = _with_interaction(state, replace(asked, outcome=outcome))
         incident = replace(known, updated_at=max(known.updated_at, interaction.received_at))
         state = _with(state, incident)
-    change += Change(events=(_event(interaction, incident, EventType.RESPONSE_RECEIVED, now=now),))
+    change += Change(events=(events.received(interaction, incident, now=now),))
     state, told = _notify(state, interaction, now=now)
     return state, change + told
 
@@ -175,7 +174,7 @@ def _inquiry(state: State, item: Item, *, now: datetime) -> tuple[State, Change]
     asker = Jid.parse(item["sender"]).domain
     chosen = asked_for(state, item)
     counts = (("inquiries", "answered" if chosen else "not-found"),)
-    event = _inquiry_event(state, item, asker, answered=chosen is not None, now=now)
+    event = events.inquired(state.host, item, asker, is_told=chosen is not None, now=now)
     if chosen is None:
         error = StanzaError(ErrorType.CANCEL, Condition.ITEM_NOT_FOUND, "there is no such incident for you")
         stanza = write_error(error, to=item["sender"], id=item["iq_id"])
@@ -349,57 +348,3 @@ def _with(state: State, incident: Incident) -> State:
 
 def _with_interaction(state: State, interaction: Interaction) -> State:
     return replace(state, interactions={**state.interactions, interaction.id: interaction})
-
-
-_INCIDENT_EVENTS = {
-    Status.NEW: EventType.INCIDENT_REPORTED,
-    Status.UPDATED: EventType.INCIDENT_UPDATED,
-    Status.RESOLVED: EventType.INCIDENT_RESOLVED,
-}
-
-
-def _event(interaction: Interaction, incident: Incident, kind: EventType, *, now: datetime) -> Event:
-    """Tell consumers what an interaction said and how far it is to be trusted."""
-    event_id = f"{interaction.id}-1"
-    data = interaction_data(
-        event_id=event_id,
-        interaction_id=interaction.id,
-        kind=interaction.kind,
-        direction=interaction.way,
-        host=interaction.host,
-        peer={
-            "domain": interaction.peer,
-            "trust": interaction.trust.value,
-            "authentication": interaction.stream.authentication.value,
-            "quarantined": interaction.quarantined,
-        },
-        incident_id=incident.id,
-        reporter=incident.reporter,
-        status=incident.editions[-1].status,
-        severity=severity(interaction.document),
-        document=interaction.document,
-        repairs=interaction.repairs,
-    )
-    return Event(host=interaction.host, id=event_id, type=kind, timestamp=now, data=data)
-
-
-def _inquiry_event(state: State, item: Item, asker: str, *, answered: bool, now: datetime) -> Event:
-    """Tell consumers who asked about what, and whether it was told."""
-    event_id = f"{item['id']}-1"
-    data = {
-        "schema": "incident-bridge/1",
-        "event_id": event_id,
-        "interaction_id": item["id"],
-        "kind": Kind.INQUIRY.value,
-        "direction": "received",
-        "host": state.host,
-        "peer": {
-            "domain": asker,
-            "trust": item["trust"],
-            "authentication": item["authentication"],
-            "quarantined": False,
-        },
-        "identity": dict(item["inquiry"]),
-    }
-    type_ = EventType.INQUIRY_ANSWERED if answered else EventType.INQUIRY_RECEIVED
-    return Event(host=state.host, id=event_id, type=type_, timestamp=now, data=data)

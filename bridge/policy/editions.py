@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from bridge.iodef.model import Incident as Document
-from bridge.policy.record import MAX_INDEXED, Edition, Incident, Interaction
+from bridge.policy.record import MAX_INDEXED, Edition, Incident, Interaction, Way
 from bridge.xep0268.model import Kind, Status
 from bridge.xmpp.jid import Jid
 
@@ -26,7 +26,7 @@ def add_edition(known: Incident | None, interaction: Interaction) -> Incident:
         known = Incident(
             id=interaction.incident_id,
             host=interaction.host,
-            reporter=interaction.peer if interaction.way == "received" else interaction.host,
+            reporter=interaction.peer if interaction.way is Way.RECEIVED else interaction.host,
             identity=document.identity,
             status=status,
             quarantined=interaction.quarantined,
@@ -65,7 +65,12 @@ def _bounded(editions: tuple[Edition, ...]) -> tuple[Edition, ...]:
 
 
 def _status(interaction: Interaction, known: Incident | None) -> Status:
-    """Take what a report states; derive new or updated where it is silent, never resolved."""
+    """Take what a report states; derive new or updated where it is silent, never resolved.
+
+    A request of ours says nothing new about the incident.
+    """
+    if known is not None and interaction.way is Way.SENT and interaction.kind is Kind.REQUEST:
+        return known.status
     if interaction.status is Status.RESOLVED and interaction.kind is Kind.REPORT:
         return Status.RESOLVED
     return Status.NEW if known is None else Status.UPDATED

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from bridge.iodef.model import Incident as Document
-from bridge.policy import lanes
-from bridge.policy.change import Append, Change, Event, Put, Timer
+from bridge.policy import events, lanes
+from bridge.policy.change import Append, Change, Put, Timer
 from bridge.policy.record import (
     MAX_ANSWER_TIMES,
     Failure,
@@ -20,7 +20,6 @@ from bridge.policy.record import (
     Way,
 )
 from bridge.policy.trust import Authentication, Direction, Stream, Trust
-from bridge.webhooks.event import EventType, interaction_data
 from bridge.xep0268.model import Kind, Status
 
 ID_PREFIX = "ib-"
@@ -33,12 +32,6 @@ _EARLY = timedelta(seconds=5)  # this machine's clock against the store's
 OWN_STREAM = Stream(direction=Direction.LOCAL, encrypted=True, authentication=Authentication.LOCAL)
 _OPEN = (InteractionState.QUEUED, InteractionState.SENT)
 _LATE = (InteractionState.UNREACHABLE, InteractionState.UNANSWERED)
-_EVENTS = {
-    InteractionState.ACKNOWLEDGED: EventType.INTERACTION_ACKNOWLEDGED,
-    InteractionState.REFUSED: EventType.INTERACTION_REFUSED,
-    InteractionState.UNREACHABLE: EventType.INTERACTION_UNREACHABLE,
-    InteractionState.UNANSWERED: EventType.INTERACTION_UNANSWERED,
-}
 
 
 class Patience(Protocol):
@@ -159,7 +152,7 @@ def not_sendable(interaction: Interaction, why: str, *, now: datetime) -> Change
     after = replace(interaction, state=InteractionState.REFUSED, state_at=now, failure=failure, original=None)
     return Change(
         puts=(Put(interaction, after),),
-        events=(_event(after, now),),
+        events=(events.settled(after, now=now),),
         counts=(("sendings", after.kind, "not-sendable"),),
     )
 
@@ -225,38 +218,8 @@ def _end(
             counted = replace(peer, unreachable=peer.unreachable + 1)
         case _:
             counted = replace(peer, unanswered=peer.unanswered + 1)
-    change = Change(events=(_event(after, now),), counts=(("sendings", after.kind, state),))
+    change = Change(events=(events.settled(after, now=now),), counts=(("sendings", after.kind, state),))
     return after, counted, change
-
-
-def _event(interaction: Interaction, now: datetime) -> Event:
-    event_id = f"{interaction.id}-{interaction.state}"
-    data = interaction_data(
-        event_id=event_id,
-        interaction_id=interaction.id,
-        kind=interaction.kind,
-        direction=interaction.way,
-        host=interaction.host,
-        peer={"domain": interaction.peer},
-        incident_id=interaction.incident_id,
-        reporter=interaction.host,
-        status=interaction.status or "",
-        severity=interaction.document.severity,
-        document=interaction.document,
-        repairs=(),
-    )
-    data["failure"] = (
-        None
-        if interaction.failure is None
-        else {
-            "type": interaction.failure.type,
-            "condition": interaction.failure.condition,
-            "text": interaction.failure.text,
-        }
-    )
-    return Event(
-        host=interaction.host, id=event_id, type=_EVENTS[interaction.state], timestamp=now, data=data
-    )
 
 
 def answer_item(item_id: str, iq_id: str, answer: Answer) -> dict[str, object]:

@@ -25,6 +25,7 @@ LONGEST_SHIFT_SECONDS: Final = 600
 GOODBYE_SECONDS: float = 5  # how long calls in flight may go on once the drain ends
 LANES_AT_MOST: Final = 256
 _RETRY_SECONDS: Final = 1
+_COMPLAIN_SECONDS: Final = 60
 
 
 class Call(Protocol):
@@ -83,6 +84,7 @@ class _Hand:
     must_empty: bool = False
     held: dict[str, _Held] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    complaints: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     def add(self, lease: Lease, task: asyncio.Task[None], give_up: asyncio.Event) -> None:
         self.held[lease.token] = _Held(lease, task, give_up)
@@ -91,6 +93,14 @@ class _Hand:
     def _remove(self, token: str) -> None:
         del self.held[token]
         self.changed.set()
+
+    def complain(self, lane: str, reason: str) -> None:
+        """Log that a call is put off: once, and again when the reason changes or a minute has passed."""
+        now = asyncio.get_running_loop().time()
+        known, since = self.complaints.get(lane, ("", 0.0))
+        if known != reason or now - since > _COMPLAIN_SECONDS:
+            self.complaints[lane] = (reason, now)
+            _log.warning("a call is put off until this is mended", lane=lane, reason=reason)
 
     def living(self) -> list[Lease]:
         return [each.lease for each in self.held.values() if not each.task.done()]
@@ -173,7 +183,7 @@ async def _work_lane(hand: _Hand, lease: Lease, stories: OutgoingStories, give_u
             await _call_and_commit(hand, lease, stories.kinds[lease.lane.partition(":")[0]], give_up)
     except UnavailableError as error:
         delay_seconds = error.retry_after_seconds
-        _log.warning("a call is put off", lane=lease.lane, seconds=delay_seconds, reason=str(error))
+        hand.complain(lease.lane, str(error))
         await lanes.release(hand.store, lease, delay_seconds=delay_seconds)
     except ConflictError:
         await lanes.release(hand.store, lease, delay_seconds=_RETRY_SECONDS)

@@ -396,3 +396,16 @@ async def test_a_resolution_goes_to_no_blocked_peer(store: Store) -> None:
     resolved = await originate.resolve(store, origin(now=LATER), first, text="")
 
     assert [one.peer for one in resolved.interactions] == ["b.test"]
+
+
+async def test_a_request_about_a_resolved_incident_leaves_it_resolved(store: Store) -> None:
+    document = Document(identity=IncidentId(name="a.test", text="over"), restriction=Restriction.NEED_TO_KNOW)
+    made = await originate.report(store, origin("b.test"), document)
+    assert made.incident is not None
+    resolved = await originate.resolve(store, origin(), made.incident, text="done")
+    assert resolved.incident is not None
+    asked = await originate.request(
+        store, origin("c.test"), originate.expect(document, ["block-host"]), about=resolved.incident
+    )
+    assert asked.incident is not None
+    assert asked.incident.status is Status.RESOLVED

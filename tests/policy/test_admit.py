@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import RefusedError
-from bridge.policy.admit import Arrival, OverQuotaError, admit, charge, names_of, puts, refill
+from bridge.policy.admit import Arrival, admit, charge, names_of, puts
 from bridge.policy.change import Queue
+from bridge.policy.quota import OverQuotaError, refill
 from bridge.policy.record import STRANGERS, Interaction
 from bridge.policy.trust import Authentication, Direction, Rule, Stream, Trust, standing
 from bridge.xep0268.model import Kind

@@ -1,0 +1,135 @@
+"""The webhook events that decisions bring (DESIGN §7): one for each thing that happened to an interaction.
+
+House rule: an event's id is made from the interaction's, so that deciding twice tells once.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from bridge.policy.change import Event
+from bridge.policy.record import Incident, Interaction, InteractionState, Outcome, Way
+from bridge.webhooks.event import SCHEMA, EventType, interaction_data
+from bridge.xep0268.model import Kind, Status
+
+_REPORTED = {
+    Status.NEW: EventType.INCIDENT_REPORTED,
+    Status.UPDATED: EventType.INCIDENT_UPDATED,
+    Status.RESOLVED: EventType.INCIDENT_RESOLVED,
+}
+_SETTLED = {
+    InteractionState.ACKNOWLEDGED: EventType.INTERACTION_ACKNOWLEDGED,
+    InteractionState.REFUSED: EventType.INTERACTION_REFUSED,
+    InteractionState.UNREACHABLE: EventType.INTERACTION_UNREACHABLE,
+    InteractionState.UNANSWERED: EventType.INTERACTION_UNANSWERED,
+}
+
+
+def received(interaction: Interaction, incident: Incident, *, now: datetime) -> Event:
+    """Tell what a report, request or response said, and how far it is to be trusted."""
+    edition = incident.editions[-1]
+    types = {
+        Kind.REPORT: _REPORTED[edition.status],
+        Kind.REQUEST: EventType.REQUEST_RECEIVED,
+        Kind.RESPONSE: EventType.RESPONSE_RECEIVED,
+    }
+    return _about(
+        interaction,
+        types[interaction.kind],
+        event_id=f"{interaction.id}-1",
+        reporter=incident.reporter,
+        status=edition.status,
+        now=now,
+    )
+
+
+def settled(interaction: Interaction, *, now: datetime) -> Event:
+    """Tell what came of a sending of ours."""
+    failure = interaction.failure
+    why = (
+        None if failure is None else {name: getattr(failure, name) for name in ("type", "condition", "text")}
+    )
+    return _about(
+        interaction,
+        _SETTLED[interaction.state],
+        event_id=f"{interaction.id}-{interaction.state}",
+        reporter=interaction.host,
+        status=interaction.status or "",
+        now=now,
+        failure=why,
+    )
+
+
+def answered(asked: Interaction, *, by: str, now: datetime) -> Event:
+    """Tell what came of a peer's request, which we answered by the response `by`."""
+    is_declined = asked.outcome is Outcome.DECLINED
+    return _about(
+        asked,
+        EventType.REQUEST_DECLINED if is_declined else EventType.REQUEST_COMPLETED,
+        event_id=f"{by}-{asked.outcome}",
+        reporter=asked.peer,
+        status=asked.status or "",
+        now=now,
+        outcome=str(asked.outcome),
+    )
+
+
+def inquired(host: str, item: Mapping[str, Any], asker: str, *, is_told: bool, now: datetime) -> Event:
+    """Tell who asked about what, and whether it was told; `item` is the inquiry as it waited in its lane."""
+    event_id = f"{item['id']}-1"
+    data = {
+        "schema": SCHEMA,
+        "event_id": event_id,
+        "interaction_id": item["id"],
+        "kind": Kind.INQUIRY.value,
+        "direction": Way.RECEIVED.value,
+        "host": host,
+        "peer": {
+            "domain": asker,
+            "trust": item["trust"],
+            "authentication": item["authentication"],
+            "quarantined": False,
+        },
+        "identity": dict(item["inquiry"]),
+    }
+    event_type = EventType.INQUIRY_ANSWERED if is_told else EventType.INQUIRY_RECEIVED
+    return Event(host=host, id=event_id, type=event_type, timestamp=now, data=data)
+
+
+def _about(
+    interaction: Interaction,
+    event_type: EventType,
+    *,
+    event_id: str,
+    reporter: str,
+    status: str,
+    now: datetime,
+    **more: Any,
+) -> Event:
+    data = interaction_data(
+        event_id=event_id,
+        interaction_id=interaction.id,
+        kind=interaction.kind,
+        direction=interaction.way,
+        host=interaction.host,
+        peer=_peer(interaction),
+        incident_id=interaction.incident_id,
+        reporter=reporter,
+        status=status,
+        severity=interaction.document.severity,
+        document=interaction.document,
+        repairs=interaction.repairs,
+    )
+    return Event(host=interaction.host, id=event_id, type=event_type, timestamp=now, data={**data, **more})
+
+
+def _peer(interaction: Interaction) -> dict[str, Any]:
+    """Say whom it concerns; what a stream proved is known only of what came over one."""
+    if interaction.way is Way.SENT:
+        return {"domain": interaction.peer}
+    return {
+        "domain": interaction.peer,
+        "trust": interaction.trust.value,
+        "authentication": interaction.stream.authentication.value,
+        "quarantined": interaction.quarantined,
+    }
