@@ -5,25 +5,23 @@ House rules: a command queues and says so, the workers send; what came of it is 
 
 import argparse
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from bridge.cli import compose
 from bridge.cli.arguments import Commands, UsageError, command
-from bridge.cli.lookalike import address_cell, remarks
-from bridge.cli.output import Exit, Terminal, cell, count
-from bridge.cli.standing import is_over, standing
+from bridge.cli.lookalike import remarks
+from bridge.cli.output import Exit, Terminal, count
+from bridge.cli.sendings import as_plain, known_incident, print_outcome, print_queued, silent, watch
 from bridge.cli.stored import (
     NotFoundError,
     hosts_of,
-    interactions_of,
     known_names,
     one_host,
     one_incident,
     opened,
     peers_named,
-    records,
     requests_like,
     with_original,
 )
@@ -34,15 +32,12 @@ from bridge.iodef.model import IncidentId
 from bridge.pipeline import originate
 from bridge.pipeline.ids import new_id
 from bridge.pipeline.originate import Origin, Originated
-from bridge.policy.record import Incident, Interaction, InteractionState, Outcome, Peer
-from bridge.store import keys
+from bridge.policy.record import Interaction, InteractionState, Outcome
 from bridge.store.connect import Store
-from bridge.webhooks.event import plain
 from bridge.xep0268.model import Kind
 from bridge.xmpp.jid import prep_domain
 
 _TRIES = 10
-_POLL_SECONDS = 0.2
 _MOST_SECONDS = 7 * 86_400
 
 
@@ -169,19 +164,36 @@ async def _run(story: Story, arguments: argparse.Namespace, terminal: Terminal) 
         call = _Call(arguments=arguments, settings=settings, terminal=terminal, store=store)
         originated = await _settled(story, call)
         sent = originated.interactions
+        alike = await _alike(store, sent)
         if not terminal.is_json:
-            _print_queued(originated, terminal)
-            await _warn(call, sent)
+            print_queued(originated, terminal)
+            await _warn(call, sent, alike)
         if arguments.wait and sent:
-            sent = await _watch(store, sent, seconds=arguments.wait)
+            sent = await watch(store, sent, seconds=arguments.wait)
         peers = await peers_named(store, sent[0].host, [one.peer for one in sent]) if sent else {}
-        known = await _known_incident(store, originated)
+        known = await known_incident(store, originated)
     if terminal.is_json:
-        terminal.json(_plain(known, sent, peers))
+        terminal.json(as_plain(known, sent, peers, alike))
     elif arguments.wait:
-        _print_outcome(sent, peers, known, terminal)
+        print_outcome(sent, peers, known, terminal)
     is_good = all(one.state is InteractionState.ACKNOWLEDGED for one in sent) or not arguments.wait
     return Exit.OK if is_good else Exit.NO
+
+
+async def _alike(store: Store, sent: tuple[Interaction, ...]) -> list[str]:
+    """A remark on each server named that only looks like one that the operator knows."""
+    return remarks([one.peer for one in sent], await known_names(store, [sent[0].host])) if sent else []
+
+
+async def _warn(call: _Call, sent: tuple[Interaction, ...], alike: list[str]) -> None:
+    """Say what the operator should know about the servers named."""
+    if sent and not call.arguments.wait:
+        for line in silent(
+            (await peers_named(call.store, sent[0].host, [one.peer for one in sent])).values()
+        ):
+            call.terminal.say(line)
+    for remark in alike:
+        call.terminal.say(remark)
 
 
 async def _settled(story: Story, call: _Call) -> Originated:
@@ -334,100 +346,3 @@ async def _request_meant(call: _Call) -> Interaction:
         return waiting[0]
     lines = "\n".join(f"  {one.id}  {one.peer}  {one.outcome or 'waits for an answer'}" for one in found)
     raise NotFoundError(f"{count(len(found), 'request')} may be meant; name one by its own id:\n{lines}")
-
-
-def _print_queued(originated: Originated, terminal: Terminal) -> None:
-    for one in originated.interactions:
-        terminal.line(f"{one.id}  {one.kind} to {address_cell(one.peer)}  queued")
-    incident = originated.incident
-    if incident is not None and not originated.interactions:
-        terminal.line(f"incident {incident.id}  {incident.status}; nobody was told of it, so nobody is now")
-    if incident is not None:
-        terminal.say(f"To see what comes of it: incident-bridge incidents show {incident.id[:6]}")
-
-
-async def _warn(call: _Call, sent: tuple[Interaction, ...]) -> None:
-    """Say what the operator should know about the servers named."""
-    if not sent:
-        return
-    host, domains = sent[0].host, [one.peer for one in sent]
-    if not call.arguments.wait:
-        for line in _silent((await peers_named(call.store, host, domains)).values()):
-            call.terminal.say(line)
-    for remark in remarks(domains, await known_names(call.store, [host])):
-        call.terminal.say(remark)
-
-
-def _silent(peers: Iterable[Peer]) -> list[str]:
-    return [
-        f"{address_cell(peer.domain)} does not announce XEP-0268; it is tried anyway."
-        for peer in peers
-        if peer.announces is False
-    ]
-
-
-async def _watch(store: Store, sent: tuple[Interaction, ...], *, seconds: float) -> tuple[Interaction, ...]:
-    """Look at the sendings until all are over and all inquiries told us something, or the time is up."""
-    names = [keys.interaction(one.id) for one in sent]
-    deadline = asyncio.get_running_loop().time() + seconds
-    while True:
-        found = tuple(one for one in await records(store, names) if isinstance(one, Interaction))
-        is_done = all([is_over(one) and await _is_told(store, one) for one in found])
-        if is_done or asyncio.get_running_loop().time() >= deadline:
-            return found
-        await asyncio.sleep(_POLL_SECONDS)
-
-
-async def _is_told(store: Store, sent: Interaction) -> bool:
-    """Whether the report came that an acknowledged inquiry announces; true for everything else."""
-    if sent.kind is not Kind.INQUIRY or sent.state is not InteractionState.ACKNOWLEDGED:
-        return True
-    about = await interactions_of(store, sent.incident_id)
-    return any(one.answers == sent.id for one in about)
-
-
-async def _known_incident(store: Store, originated: Originated) -> Incident | None:
-    """The incident that it is about; for an inquiry, if it was told meanwhile."""
-    if originated.incident is not None or not originated.interactions:
-        return originated.incident
-    names = [keys.incident(one.incident_id) for one in originated.interactions]
-    return next((one for one in await records(store, names) if isinstance(one, Incident)), None)
-
-
-def _print_outcome(
-    sent: tuple[Interaction, ...], peers: dict[str, Peer], incident: Incident | None, terminal: Terminal
-) -> None:
-    for one in sent:
-        terminal.line(f"{one.id}  {one.kind} to {address_cell(one.peer)}  {cell(standing(one))}")
-    is_inquiry = any(one.kind is Kind.INQUIRY for one in sent)
-    if is_inquiry and incident is not None:
-        terminal.say(f"It is known as: incident-bridge incidents show {incident.id[:6]}")
-    for line in _silent(peers.values()):
-        terminal.say(line)
-    waiting = sum(not is_over(one) for one in sent)
-    if waiting:
-        terminal.say(f"{count(waiting, 'answer')} still to come; the workers go on trying.")
-    if any(one.state is InteractionState.QUEUED and not one.attempts for one in sent):
-        terminal.say("Prosody has not taken everything yet. To see why: incident-bridge check")
-
-
-def _plain(
-    incident: Incident | None, sent: tuple[Interaction, ...], peers: dict[str, Peer]
-) -> dict[str, object]:
-    return {
-        "incident": incident.id if incident else None,
-        "interactions": [
-            {
-                "id": one.id,
-                "kind": one.kind.value,
-                "to": one.peer,
-                "incident": one.incident_id,
-                "state": one.state.value,
-                "attempts": one.attempts,
-                "retry_at": plain(one.retry_at),
-                "failure": plain(one.failure),
-                "announces": peers[one.peer].announces if one.peer in peers else None,
-            }
-            for one in sent
-        ],
-    }
