@@ -36,7 +36,14 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from bridge.config_file import ENVIRONMENT_PREFIX, Source, problems_of, read_toml, unknown_variables
+from bridge.config_file import (
+    ENVIRONMENT_PREFIX,
+    Source,
+    is_file,
+    problems_of,
+    read_toml,
+    unknown_variables,
+)
 from bridge.errors import ConfigError, MalformedError
 from bridge.policy.disclosure import Inquiries
 from bridge.policy.trust import Authentication
@@ -280,7 +287,7 @@ def _with_credential(name: str, table: object) -> object:
     if not folder or not isinstance(table, Mapping) or "secret" in table or "secret_file" in table:
         return table
     path = Path(folder) / f"secret.{name}"
-    return {**table, "secret_file": path} if path.is_file() else table
+    return {**table, "secret_file": path} if is_file(path) else table
 
 
 class Input(BaseSettings):
@@ -342,7 +349,7 @@ def find_path(path: Path | None = None) -> Path | None:
     named = path or os.environ.get("INCIDENT_BRIDGE_CONFIG")
     if named:
         return Path(named)
-    return SYSTEM_PATH if SYSTEM_PATH.is_file() else None
+    return SYSTEM_PATH if is_file(SYSTEM_PATH) else None
 
 
 def load_settings(path: Path | None = None) -> Settings:

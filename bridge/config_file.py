@@ -3,6 +3,7 @@
 House rule: only names and places leave this module, never a value; a value may be a secret.
 """
 
+import contextlib
 import difflib
 import os
 import re
@@ -10,6 +11,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -39,6 +41,8 @@ def read_toml(path: Path) -> Source:
     """Read a TOML file; relative `secret_file` paths are resolved against its folder."""
     try:
         text = path.read_text(encoding="utf-8")
+    except PermissionError:
+        raise ConfigError(may_not_read(path)) from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -54,6 +58,26 @@ def read_toml(path: Path) -> Source:
         if isinstance(table, dict) and isinstance(table.get("secret_file"), str):
             table["secret_file"] = str(path.absolute().parent / table["secret_file"])
     return Source(path=path, data=data, lines=lines_of(text))
+
+
+def may_not_read(path: Path) -> str:
+    """What to say where the operating system keeps a path from us: who may, as far as that can be seen."""
+    user = "USER"
+    for place in (path, *path.absolute().parents):
+        with contextlib.suppress(OSError, KeyError):  # not to be seen, or an owner without a name
+            user = place.owner()
+            break
+    return f"may not read {path}; type it as the user that runs the bridge: sudo -u {user} incident-bridge …"
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; ConfigError where we may not know."""
+    try:
+        return S_ISREG(path.stat().st_mode)
+    except PermissionError:
+        raise ConfigError(may_not_read(path)) from None
+    except OSError:
+        return False
 
 
 def lines_of(text: str) -> dict[Place, int]:

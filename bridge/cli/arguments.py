@@ -13,6 +13,9 @@ else:
     Commands = object
 
 
+NO_FILE = "no configuration file was read; name it with --config or INCIDENT_BRIDGE_CONFIG"
+
+
 class UsageError(ConfigError):
     """What was typed cannot be done; the configuration is not to blame."""
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import aiohttp
 
-from bridge.cli.arguments import Commands, command
+from bridge.cli.arguments import NO_FILE, Commands, command
 from bridge.cli.output import Exit, Terminal, count
 from bridge.cli.services import ready_problem
 from bridge.cli.stored import opened
@@ -31,7 +31,11 @@ _OTHERS_MAY_READ = 0o004
 _MIB = 1024 * 1024
 _WORKER_SEEN_SECONDS = 30
 _FIX_CLOCK = "timedatectl set-ntp true   (on whichever machine is wrong)"
-_FIX_MODULE = 'modules_enabled = { "incident_bridge" } for that host, then: prosodyctl reload'
+_ENABLE_MODULE = 'modules_enabled = { "incident_bridge" } for that host, then: prosodyctl restart'
+_FIX_SET_ASIDE = """\
+incident-bridge incidents show ID   (the workers' log says which: "set aside")
+report it as a bug, with the document: incident-bridge incidents export ID --form original"""
+_LOAD_MODULE = "prosodyctl shell module load incident_bridge"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +104,9 @@ def configuration(settings: Settings) -> list[Finding]:
                 what="hosts",
                 text="none is configured, so no Prosody can send anything here",
                 code=Exit.USAGE,
-                fix='add a [hosts."example.org"] table; its keys: incident-bridge config default',
+                fix=NO_FILE
+                if settings.path is None
+                else 'add a [hosts."example.org"] table; its keys: incident-bridge config default',
             )
         )
     path = settings.path
@@ -157,10 +163,8 @@ async def _open_store(store: Store, settings: Settings) -> list[Finding]:
         fix = "" if is_seen else f"incident-bridge worker {queue}   (incident-bridge up starts all of them)"
         found.append(Finding(what=f"worker {queue}", text=text, code=code, fix=fix))
     if health.set_aside:
-        text = (
-            f"{count(health.set_aside, 'item')} set aside, because workers died of it; see the workers' log"
-        )
-        found.append(Finding(what="set aside", text=text, code=Exit.NO))
+        text = f"{count(health.set_aside, 'item')} set aside, because workers died of it"
+        found.append(Finding(what="set aside", text=text, code=Exit.NO, fix=_FIX_SET_ASIDE))
     return found
 
 
@@ -187,7 +191,11 @@ async def _prosody(settings: Settings, host: str) -> AsyncIterator[Finding]:
             described = await ProsodyClient(settings.hosts, session).describe(host)
     except BridgeError as error:
         url = settings.hosts[host].api_url
-        fix = f"is Prosody running, with its HTTP server at {url}? Then: {_FIX_MODULE}" if not dates else ""
+        fix = (
+            f"is Prosody running, with its HTTP server at {url}? Then: {_ENABLE_MODULE}, or: {_LOAD_MODULE} {host}"
+            if not dates
+            else ""
+        )
         yield Finding(what=what, text=str(error), code=Exit.UNREACHABLE, fix=fix)
     else:
         versions = f"Prosody {described.get('prosody_version')}, module {described.get('module_version')}"

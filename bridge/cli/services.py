@@ -11,7 +11,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from bridge import log
-from bridge.cli.arguments import Commands, command
+from bridge.cli.arguments import NO_FILE, Commands, command
 from bridge.cli.output import Exit, Terminal
 from bridge.cli.supervise import Child, Running, Tree, spawn, watched_signals
 from bridge.config import Address, Settings, load_settings
@@ -214,6 +214,8 @@ def _ready_text(settings: Settings, *, seconds: float) -> str:
     store = settings.store.data_dir if settings.is_embedded else "the configured store"
     where = f"Prosody posts to http://{settings.server.ingest_listen}, data in {store}"
     first = f"The incident bridge is ready ({seconds:.1f} s): {where}."
+    if not settings.hosts and settings.path is None:
+        return f"{first}\nNo host is configured: {NO_FILE}."
     if not settings.hosts:
         how = 'a [hosts."…"] table, as incident-bridge config default shows'
         return f"{first}\nNo host is configured yet. Next: {how}."

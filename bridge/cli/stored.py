@@ -1,13 +1,15 @@
 """How commands look into the store: open it, walk an index, find an incident by the start of its id."""
 
+import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bridge.cli.arguments import UsageError
+from bridge.cli.arguments import NO_FILE, UsageError
 from bridge.cli.output import count
 from bridge.config import Settings
+from bridge.config_file import may_not_read
 from bridge.errors import BridgeError, ConfigError, UnavailableError
 from bridge.policy.record import Edition, Incident, Interaction, Peer, Record, Way
 from bridge.policy.trust import Trust
@@ -42,7 +44,16 @@ async def opened(settings: Settings) -> AsyncIterator[Store]:
 
 
 def _is_there(url: str) -> bool:
-    return Path(urlsplit(url).path).exists()
+    socket = Path(urlsplit(url).path)
+    try:
+        socket.stat()
+    except PermissionError:
+        raise UsageError(may_not_read(socket)) from None
+    except OSError:
+        return False
+    if not os.access(socket, os.R_OK | os.W_OK):
+        raise UsageError(may_not_read(socket))
+    return True
 
 
 def hosts_of(settings: Settings, wanted: str | None) -> list[str]:
@@ -50,10 +61,14 @@ def hosts_of(settings: Settings, wanted: str | None) -> list[str]:
     if wanted is None:
         if not settings.hosts:
             raise ConfigError(
-                'no host is configured; add a [hosts."…"] table (see: incident-bridge config default)'
+                NO_FILE
+                if settings.path is None
+                else 'no host is configured; add a [hosts."…"] table (see: incident-bridge config default)'
             )
         return list(settings.hosts)
     if wanted.casefold() not in settings.hosts:
+        if settings.path is None and not settings.hosts:
+            raise ConfigError(NO_FILE)
         known = ", ".join(settings.hosts) or "none"
         raise ConfigError(f'"{wanted}" is not a configured host; configured: {known}')
     return [wanted.casefold()]
