@@ -2,14 +2,16 @@
 
 import argparse
 import json
+from dataclasses import fields
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from bridge.cli.arguments import Commands, command, group
 from bridge.cli.output import Exit, Terminal
-from bridge.config import Settings, default_toml, load_settings
+from bridge.config import Address, Settings, default_toml, load_settings
 from bridge.log import visible
 
 REDACTED = "(hidden)"
@@ -58,14 +60,14 @@ def _print_table(terminal: Terminal, header: str, table: dict[str, Any]) -> None
 
 def redacted(settings: Settings) -> dict[str, Any]:
     """Return the settings as plain values; secrets and passwords are replaced."""
-    store = settings.store.model_dump(mode="json")
+    shown = {
+        name: {key: _plain(getattr(section, key)) for key in type(section).model_fields}
+        for name in (one.name for one in fields(settings))
+        if isinstance(section := getattr(settings, name), BaseModel)
+    }
+    shown["store"]["url"] = without_password(settings.store.url)
     return {
-        "server": {name: str(getattr(settings.server, name)) for name in type(settings.server).model_fields},
-        "store": {**store, "url": without_password(store["url"])},
-        "policy": {
-            **settings.policy.model_dump(mode="json"),
-            "allow_users": sorted(settings.policy.allow_users),
-        },
+        **shown,
         "hosts": {
             name: {
                 "api_url": host.api_url,
@@ -75,6 +77,12 @@ def redacted(settings: Settings) -> dict[str, Any]:
             for name, host in settings.hosts.items()
         },
     }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, frozenset):
+        return sorted(value)
+    return str(value) if isinstance(value, Address) else to_jsonable_python(value)
 
 
 def without_password(url: str) -> str:
