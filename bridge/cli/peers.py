@@ -36,7 +36,7 @@ _RULES = {
 _SAID = {
     Trust.TRUSTED: "is trusted by {host}: what it reports from now on counts; what lies in quarantine stays there.",
     Trust.BLOCKED: "is blocked on {host}: what it sends is refused (forbidden); what it sent before stays.",
-    Trust.STRANGER: "is a stranger to {host}: what it reports goes where strangers' reports go.",
+    Trust.STRANGER: "is a stranger to {host}, without rules: what it reports goes where strangers' reports go.",
 }
 
 
@@ -115,7 +115,13 @@ async def _load(settings: Settings, hosts: list[str]) -> list[Peer]:
 
 def decide(arguments: argparse.Namespace, terminal: Terminal, *, trust: Trust) -> int:
     """Write the operator's decision about one peer."""
-    peer = _changed(arguments, lambda known: replace(known, trust=trust))
+
+    def change(known: Peer) -> Peer:
+        if trust is Trust.STRANGER:  # all that was decided about it is taken back
+            known = replace(known, rules={}, is_forwarded_to=False)
+        return replace(known, trust=trust)
+
+    peer = _changed(arguments, change)
     return _say(peer, f"{peer.domain} {_SAID[trust].format(host=peer.host)}", terminal)
 
 
@@ -197,6 +203,8 @@ def show(arguments: argparse.Namespace, terminal: Terminal) -> int:
     domain = _domain(arguments.domain, host)
     peer, known = asyncio.run(_show(settings, host, domain))
     if peer is None:
+        if terminal.is_json:
+            terminal.json(None)
         terminal.say(f"{domain} was never seen, sent to or decided about; it counts as a stranger.")
         return Exit.NO
     median_seconds = median(peer.answer_seconds) if peer.answer_seconds else None
