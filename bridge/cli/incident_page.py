@@ -40,13 +40,13 @@ class Page:
 
     @property
     def newest(self) -> Interaction | None:
-        """The interaction that brought the newest edition; None if its document is gone."""
+        """The interaction that brought the edition that counts; None if its document is gone."""
         by_id = {one.id: one for one in self.interactions}
-        return by_id.get(self.incident.editions[-1].interaction_id)
+        return by_id.get(self.incident.current.interaction_id)
 
 
 def print_page(page: Page, terminal: Terminal) -> None:
-    """Print the incident as its newest edition tells it, then its story."""
+    """Print the incident as the edition that counts tells it, then its story."""
     incident, newest = page.incident, page.newest
     _head(incident, terminal)
     if newest is None:
@@ -96,8 +96,8 @@ def _remarks(page: Page, newest: Interaction, terminal: Terminal) -> None:
 def _related(page: Page, terminal: Terminal) -> None:
     """List the other incidents that have to do with it, with ids that can be typed."""
     rows = [
-        (one.incident.id, one.incident.reporter, one.incident.status, one.incident.updated_at, one.why,
-         one.incident.summary)
+        (one.incident.id, address_cell(one.incident.reporter), one.incident.status, one.incident.updated_at,
+         one.why, one.incident.summary)
         for one in page.related
         if one.incident is not None
     ]  # fmt: skip
@@ -202,7 +202,7 @@ def _sender(newest: Interaction, terminal: Terminal) -> None:
     """Say how the server that told it proved who it is."""
     if newest.way is Way.SENT:
         return
-    terminal.title("Who told us last")
+    terminal.title("Who told us so")
     _field(terminal, "Sender", address_cell(newest.sender))
     _field(terminal, "Server proven", _PROVEN[newest.stream.authentication])
     _field(terminal, "Stream", _stream(newest.stream))

@@ -267,7 +267,7 @@ async def _resolve(settings: Settings, hosts: list[str], arguments: argparse.Nam
 
 
 def export(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    """Print the newest document of an incident."""
+    """Print the document of an incident that counts."""
     settings = load_settings(arguments.config)
     hosts = hosts_of(settings, arguments.host)
     incident, newest = asyncio.run(_export(settings, hosts, arguments.id))
@@ -287,4 +287,4 @@ def export(arguments: argparse.Namespace, terminal: Terminal) -> int:
 async def _export(settings: Settings, hosts: list[str], start: str) -> tuple[Incident, Interaction]:
     async with opened(settings) as store:
         incident = await one_incident(store, hosts, start)
-        return incident, await with_original(store, incident.editions[-1].interaction_id)
+        return incident, await with_original(store, incident.current.interaction_id)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from bridge.cli.lookalike import address_cell
 from bridge.cli.stored import records
 from bridge.iodef.model import Incident as Document
 from bridge.iodef.model import IncidentId
@@ -47,7 +48,7 @@ async def related_to(store: Store, incident: Incident, document: Document | None
     take(keys.texts(host, incident.identity.text), "another account of it", incident.identity)
     take(keys.texts(host, incident.identity.text), "its identifier has the same text")
     for address in incident.sources:
-        take(keys.sources(host, address), f"the same source {address}")
+        take(keys.sources(host, address), f"the same source {address_cell(address)}")
     return list(related.values())
 
 
