@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 
 from bridge.cli.check import clock_offset
+from bridge.policy.change import Change
+from bridge.store.commit import commit
+from bridge.store.connect import close, open_store
 from bridge.store.embedded import EmbeddedServer
 
 DESCRIPTION = {
@@ -106,7 +109,6 @@ def test_indexes_are_rebuilt_where_asked_for(
 ) -> None:
     from bridge.policy.trust import Trust
     from bridge.store import keys
-    from bridge.store.connect import close, open_store
 
     (stored,) = add(("report", "jabber.org", Trust.TRUSTED))
 
@@ -126,14 +128,34 @@ def test_indexes_are_rebuilt_where_asked_for(
     assert stored.incident_id in run("--json", "incidents", "list", config=configuration).out
 
 
-def test_every_bad_finding_says_what_to_type(check: Any, prosody: Prosody) -> None:
+def test_every_bad_finding_says_what_to_type(check: Any, prosody: Prosody, server: EmbeddedServer) -> None:
     prosody.clock_ahead = timedelta(minutes=10)
 
+    async def set_aside() -> None:
+        store = await open_store(server.url)
+        await commit(store, Change(counts=(("set_aside", "incidents"),)))
+        await close(store)
+
+    asyncio.run(set_aside())
     _, findings = check()
 
+    assert "1 item set aside" in findings["set aside"]["text"]
     assert "600 s ahead of ours" in findings["clock im.flosoft.biz"]["text"]
     assert findings["clock im.flosoft.biz"]["code"] == 1
     assert all(one["fix"] for one in findings.values() if one["code"])
+
+
+def test_a_prosody_that_does_not_answer_is_told_how_its_module_is_loaded(
+    run: Any, configuration: str
+) -> None:
+    config = f'{configuration}api_url = "http://127.0.0.1:9"\n'
+
+    findings = {one["what"]: one for one in run("--json", "check", config=config).json()["findings"]}
+
+    fix = findings["prosody im.flosoft.biz"]["fix"]
+    assert "prosodyctl restart" in fix
+    assert "prosodyctl shell module load incident_bridge im.flosoft.biz" in fix
+    assert "reload" not in fix
 
 
 def test_a_refused_signature_is_told_with_its_cure(check: Any, prosody: Prosody) -> None:
@@ -157,8 +179,6 @@ def test_a_service_that_is_not_ready_says_why(check: Any, prosody: Prosody) -> N
 def test_a_store_that_may_forget_is_told_with_the_lines_that_cure_it(
     check: Any, server: EmbeddedServer
 ) -> None:
-    from bridge.store.connect import close, open_store
-
     async def set_fsync(value: str) -> None:
         store = await open_store(server.url)
         await store.redis.config_set("appendfsync", value)

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from bridge.cli.main import _GROUPS, explain, parser
 from bridge.cli.output import Exit, Terminal
-from bridge.config import default_toml
+from bridge.config import Settings, default_toml
 from bridge.errors import BridgeError, ConfigError, ConflictError, UnavailableError
 
 SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
@@ -84,6 +85,63 @@ def test_config_show_prints_what_is_in_effect_without_secrets(run: Any, configur
         assert "me:(hidden)@127.0.0.1" in printed.out
     assert printed.json()["policy"]["quota_burst"] == 7
     assert printed.json()["server"]["ingest_listen"] == "127.0.0.1:8267"
+
+
+def test_config_show_prints_every_section_and_key(run: Any, configuration: str) -> None:
+    printed = run("--json", "config", "show", config=configuration).json()
+    text = run("config", "show", config=configuration).out
+
+    sections = {one.name: getattr(Settings(), one.name) for one in fields(Settings) if one.name != "path"}
+    assert printed.keys() == sections.keys()
+    for name, section in sections.items():
+        if name != "hosts":
+            assert printed[name].keys() == type(section).model_fields.keys()
+            assert f"\n[{name}]\n" in text
+
+
+def test_without_any_configuration_it_is_said_how_to_name_one(
+    run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("bridge.config.SYSTEM_PATH", tmp_path / "none.toml")
+
+    for words in (("incidents", "list"), ("peers", "trust", "a.example"), ("peers", "list", "--host", "x")):
+        printed = run(*words)
+
+        assert printed.code == 2
+        assert "no configuration file was read; name it with --config or INCIDENT_BRIDGE_CONFIG" in (
+            printed.messages
+        )
+
+
+@pytest.mark.parametrize("kept", ["the configuration", "the system's configuration", "the store"])
+def test_what_another_user_keeps_is_2_and_says_who_may(
+    run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kept: str
+) -> None:
+    denied = tmp_path / "denied"
+    look, read = Path.stat, Path.read_text
+
+    def refuse(do: Any) -> Any:
+        def maybe(path: Path, **more: Any) -> Any:
+            if denied in (path, *path.parents):
+                raise PermissionError(13, "Permission denied")
+            return do(path, **more)
+
+        return maybe
+
+    monkeypatch.setattr(Path, "stat", refuse(look))  # the tests may run as root, whom no mode keeps out
+    monkeypatch.setattr(Path, "read_text", refuse(read))
+    monkeypatch.setattr("bridge.config.SYSTEM_PATH", denied / "config.toml")
+    host = f'[hosts."a.test"]\nsecret = "{SECRET}"\n'
+    if kept == "the configuration":
+        printed = run("--config", str(denied / "config.toml"), "incidents", "list")
+    elif kept == "the store":
+        printed = run("incidents", "list", config=f'[store]\ndata_dir = "{denied}"\n{host}')
+    else:
+        printed = run("incidents", "list")
+
+    assert printed.code == 2
+    assert f"may not read {denied}" in printed.messages
+    assert f"sudo -u {tmp_path.owner()} incident-bridge" in printed.messages
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from bridge.iodef.model import Restriction
-from bridge.policy.record import Failure, Interaction
-from bridge.policy.trust import Trust
+from bridge.policy.record import Failure, Interaction, incident_id
+from bridge.policy.trust import Rule, Trust
 from bridge.xmpp import xml
 
 HOST = "im.flosoft.biz"
@@ -174,6 +174,8 @@ def test_a_name_that_looks_like_a_trusted_peer_is_remarked_on(cli: Any, world: A
     printed = cli("report", "--to", "j\u0430bber.org", "--description", "x")
 
     assert "(xn--jbber-4ve.org) is NOT jabber.org" in printed.messages
+    (remark,) = cli("--json", "report", "--to", "j\u0430bber.org", "--description", "x").json()["remarks"]
+    assert "is NOT jabber.org" in remark
 
 
 def with_restriction(restriction: Restriction) -> Callable[[Interaction], Interaction]:
@@ -454,6 +456,44 @@ def test_related_incidents_have_ids_to_type(cli: Any, add: ADD) -> None:
         (None, None),
         (other.incident_id, "b.example"),
     ]
+
+
+def test_related_incidents_show_addresses_in_ascii_too(cli: Any, add: ADD) -> None:
+    def odd(one: Interaction) -> Interaction:
+        source = replace(one.document.sources[0], address="bad@j\u0430bber.org", jid="bad@j\u0430bber.org")
+        identity = replace(one.document.identity, text=one.id)
+        changed = replace(one, document=replace(one.document, sources=(source,), identity=identity))
+        return replace(changed, incident_id=incident_id(HOST, one.peer, identity))
+
+    mine, _ = add(("report", PEER, Trust.TRUSTED), ("report", "b\u0430d.example", Trust.TRUSTED), change=odd)
+
+    (row,) = [
+        line for line in cli("incidents", "show", mine.incident_id).out.splitlines() if "same source" in line
+    ]
+
+    assert "the same source bad@j\u0430bber.org (bad@xn--jbber-4ve.org)" in row
+    assert "b\u0430d.example (xn--bd-7kc.example)" in row
+
+
+def test_what_counts_is_shown_and_exported_not_what_came_last(
+    cli: Any, world: Any, add: ADD, arrive: Any
+) -> None:
+    (stored,) = add(("report", PEER, Trust.TRUSTED))
+    later = arrive("report", PEER)
+    text = replace(later.document.descriptions[0], text="nothing happened")
+    world.receive(
+        replace(later, digest="e" * 64, quarantined=True, trust=Trust.STRANGER, rule=Rule.QUARANTINE,
+                document=replace(later.document, descriptions=(text,)))
+    )  # fmt: skip
+
+    page, exported = shown(cli, stored.incident_id), cli("--json", "incidents", "export", stored.incident_id)
+
+    assert [one["quarantined"] for one in page["incident"]["editions"]] == [False, True]
+    assert (
+        "nothing happened" not in cli("incidents", "show", stored.incident_id).out.split("What happened")[0]
+    )
+    assert "MUC spammers" in exported.out
+    assert "nothing happened" not in exported.out
 
 
 def test_the_admins_are_said_to_be_told(cli: Any, world: Any, add: ADD) -> None:

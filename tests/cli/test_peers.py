@@ -34,7 +34,20 @@ def test_a_peers_record_is_told(run: Any, configuration: str, world: Any) -> Non
 
 
 def test_a_peer_that_nobody_knows_is_a_no(run: Any, configuration: str, world: Any) -> None:
-    assert run("peers", "show", "new.example", config=configuration).code == 1
+    printed = run("--json", "peers", "show", "new.example", config=configuration)
+
+    assert (run("peers", "show", "new.example", config=configuration).code, printed.code) == (1, 1)
+    assert printed.json() is None
+
+
+def test_what_is_forgotten_leaves_no_decision(run: Any, configuration: str, world: Any) -> None:
+    for words in (("trust", PEER), ("rule", PEER, "request", "refuse"), ("forward", PEER, "on")):
+        run("peers", *words, config=configuration)
+
+    run("peers", "forget", PEER, config=configuration)
+
+    left = run("--json", "peers", "show", PEER, config=configuration).json()
+    assert (left["trust"], left["rules"], left["is_forwarded_to"]) == ("stranger", {}, False)
 
 
 @pytest.mark.parametrize("rule", ["refuse", "quarantine", "accept", "notify"])
