@@ -96,6 +96,15 @@ async def test_a_wrong_iq_type_is_a_bad_request(standing: Federation, kind: str)
     assert told(reply) == "modify/bad-request"
 
 
+@pytest.mark.parametrize("kind", TYPES)
+async def test_another_namespace_is_not_ours_and_prosody_itself_says_so(
+    standing: Federation, kind: str
+) -> None:
+    body = wrapped(kind, INCIDENT.format(IDENTITY)).replace("urn:xmpp:incident:2", "urn:xmpp:incident:1")
+    reply = await standing.b.send_iq(iq(body, to="a.test", sender="b.test", id="old", type=TYPES[kind]))
+    assert told(reply) == "cancel/service-unavailable"
+
+
 async def test_an_id_over_256_bytes_is_a_bad_request(standing: Federation) -> None:
     reply = await standing.b.send_iq(iq(payload(), to="a.test", sender="b.test", id="x" * 300))
     assert told(reply) == "modify/bad-request"
@@ -181,3 +190,17 @@ async def test_more_than_the_quota_is_told_to_wait_and_not_stored(lab: Lab) -> N
     kinds = [reply.type if reply.type == "result" else told(reply) for reply in replies]
     assert sorted(kinds) == ["result"] * 3 + ["wait/resource-constraint"] * 5
     assert len(federation.bridge.json("incidents", "list")["incidents"]) == 3
+
+
+async def test_a_full_quarantine_makes_strangers_wait_and_stores_nothing_more(lab: Lab) -> None:
+    federation = Federation.start(lab, settings="[policy]\nquarantine_max = 2\n")
+    c = lab.prosody("c.test", peer=True)
+    for number in range(2):
+        assert (await federation.b.send_iq(report(number))).type == "result"
+    for peer in (federation.b, c):
+        reply = await peer.send_iq(report("more", sender=peer.name))
+        assert told(reply) == "wait/resource-constraint"
+    federation.bridge.cli("peers", "trust", "c.test")
+    assert (await c.send_iq(report("trusted", sender="c.test"))).type == "result", "only strangers wait"
+    listed = federation.bridge.json("incidents", "list")["incidents"]
+    assert {one["identity"]["text"] for one in listed} == {"incident-0", "incident-1", "incident-trusted"}

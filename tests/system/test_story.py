@@ -9,6 +9,10 @@ from bridge.xep0268.model import Kind, Status
 from tests.system.desk import Desk
 from tests.system.servers import Domain, Lab, eventually
 
+ANSWERS = {
+    "declined": (Outcome.DECLINED, ["--declined", "not our account"], "not our account"),
+    "partly": (Outcome.PARTLY, ["--partly", "--action", "block-host", "--text", "for a day"], "for a day"),
+}
 LINEUPS = {
     "13 tells 0.12": {"a.test": "13", "b.test": "0.12", "c.test": "13"},
     "0.12 tells 13": {"a.test": "0.12", "b.test": "13", "c.test": "0.12"},
@@ -95,3 +99,32 @@ async def test_from_first_report_to_resolution(lab: Lab, lineup: str) -> None:
         "reported it as resolved",
     ):
         assert expected in story, story
+
+
+async def test_a_request_declined_or_done_in_part_is_known_as_such(lab: Lab) -> None:
+    a, b = lab.domains({"a.test": "0.12", "b.test": "13"})
+    at_a, at_b = (Desk(one.bridge, one.name) for one in (a, b))
+    await at_a.decide("b.test")
+    await at_b.decide("a.test")
+    for text, (outcome, words, reason) in ANSWERS.items():
+        a.bridge.cli(
+            "request", "--to", "b.test", "--action", "block-host", "--action", "rate-limit-host",
+            "--id", text, "--description", "a flood", "--source", "flooder@b.test=47", "--wait", "20",
+        )  # fmt: skip
+        _, found = await at_b.about("a.test", text)
+
+        b.bridge.cli("respond", only(found, Kind.REQUEST, Way.RECEIVED).id, *words, "--wait", "20")
+
+        async def answered(text: str = text) -> list[Interaction]:
+            _, found = await at_a.about("a.test", text)
+            assert only(found, Kind.REQUEST, Way.SENT).outcome is not None, found
+            return found
+
+        found = await eventually(answered, 20)
+        assert only(found, Kind.REQUEST, Way.SENT).outcome is outcome
+        response = only(found, Kind.RESPONSE, Way.RECEIVED)
+        incident = response.incident_id
+        assert incident is not None
+        shown = a.bridge.cli("incidents", "show", incident)
+        assert reason in shown, shown
+        assert str(outcome) in shown, shown
