@@ -79,7 +79,8 @@ async def test_a_hung_bridge_delays_500_iqs_by_its_timeout_and_no_more(apart: Fe
         await asyncio.wait([waiting], timeout=0.2)
     replies = await waiting
     assert all(is_wait(reply) for reply in replies)
-    assert max(reply.seconds for reply in replies) < TIMEOUT_SECONDS + 2
+    slowest = max(reply.seconds for reply in replies)
+    assert slowest < TIMEOUT_SECONDS + 2, slowest  # up to 1.4 s of it: 500 IQs leave b.test and come back
     assert most <= 3
     assert memory_kib(apart.a.process.pid) - before < 64 * 1024
     apart.bridge.processes["serve"].thaw()

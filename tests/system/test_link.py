@@ -9,7 +9,7 @@ import pytest
 
 from bridge.webhooks import signature
 from tests.system.reports import report
-from tests.system.servers import Federation
+from tests.system.servers import Federation, eventually
 
 STREAM = {
     "direction": "incoming",
@@ -66,8 +66,15 @@ async def test_a_repeated_webhook_id_gets_the_recorded_answer_and_nothing_is_don
     first = await relay(federation, report("one"), id="same")
     again = await relay(federation, report("two"), id="same")
     assert first == again == (200, {"results": [{}], "refuse": {}})
-    listed = federation.bridge.json("incidents", "list")["incidents"]
-    assert [one["identity"]["text"] for one in listed] in ([], ["incident-one"])
+
+    def stored() -> set[str]:
+        listed = federation.bridge.json("incidents", "list")["incidents"]
+        return {one["identity"]["text"] for one in listed}
+
+    await eventually(lambda: "incident-one" in stored(), 10)
+    await relay(federation, report("third"), id="another")  # worked after all that came before it
+    await eventually(lambda: "incident-third" in stored(), 10)
+    assert stored() == {"incident-one", "incident-third"}
 
 
 async def test_prosody_refuses_commands_that_the_bridge_did_not_sign(federation: Federation) -> None:
