@@ -3,7 +3,8 @@
 from typing import assert_never
 
 from bridge.cli.output import count, moment
-from bridge.policy.record import Failure, Interaction, InteractionState
+from bridge.policy.record import Interaction, InteractionState
+from bridge.xmpp.stanza import PeerError
 
 _OVER = (
     InteractionState.ACKNOWLEDGED,
@@ -59,7 +60,7 @@ def _taken(interaction: Interaction) -> str:
     return f", after {max(0.0, (interaction.state_at - interaction.sent_at).total_seconds()):.1f} s"
 
 
-def _failure(failure: Failure | None) -> str:
+def _failure(failure: PeerError | None) -> str:
     if failure is None:
         return "it did not say why"
     text = f"{failure.type}/{failure.condition}{f': {failure.text}' if failure.text else ''}"

@@ -10,11 +10,11 @@ from bridge.errors import Condition, ErrorType, StanzaError
 from bridge.policy import lanes, outgoing
 from bridge.policy.admit import repeat_name
 from bridge.policy.change import Change, Forget, Mark, Put, Queue
-from bridge.policy.record import Failure, Interaction, InteractionState, Peer
+from bridge.policy.record import Interaction, InteractionState, Peer
 from bridge.store import keys, load
 from bridge.store.commit import Lease, StaleError, commit
 from bridge.store.connect import Store
-from bridge.xmpp.stanza import write_error
+from bridge.xmpp.stanza import PeerError, write_error
 
 _log = log.get(__name__)
 
@@ -80,7 +80,7 @@ async def _ended(store: Store, item: dict[str, Any], *, now: datetime) -> Change
     ours = outgoing.Answer(
         sender=sent.peer,
         is_bounce=False,
-        failure=Failure(type="cancel", condition="internal-server-error", text=text),
+        failure=PeerError(type="cancel", condition="internal-server-error", text=text),
     )
     after, counted, change = outgoing.settle(
         sent, peer or Peer(host=sent.host, domain=sent.peer), ours, now=now, patience=_NoPatience()

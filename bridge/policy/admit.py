@@ -16,7 +16,6 @@ from bridge.policy.change import Change, Forget, Put, Remember
 from bridge.policy.quota import OverQuotaError, Quotas, take_tokens
 from bridge.policy.record import (
     Bucket,
-    Failure,
     Interaction,
     Peer,
     Quarantine,
@@ -232,13 +231,8 @@ def take_answer(state: State, returned: Returned, *, now: datetime) -> tuple[Sta
         announces = NAMESPACE in features
         item: dict[str, Any] = {"id": returned.id, "disco": sender.domain, "announces": announces}
     else:
-        failure = (
-            None
-            if iq.error is None
-            else Failure(type=iq.error.type, condition=iq.error.condition, text=iq.error.text)
-        )
         is_bounce = returned.stream.direction is Direction.BOUNCE
-        answer = outgoing.Answer(sender=str(sender), is_bounce=is_bounce, failure=failure)
+        answer = outgoing.Answer(sender=str(sender), is_bounce=is_bounce, failure=iq.error)
         item = outgoing.answer_item(returned.id, iq.id, answer)
     return state, Change(appends=(lanes.incoming(state.host, sender.domain, item),))
 

@@ -13,7 +13,6 @@ from bridge.policy import events, lanes
 from bridge.policy.change import Append, Change, Put, Timer
 from bridge.policy.record import (
     MAX_ANSWER_TIMES,
-    Failure,
     Interaction,
     InteractionState,
     Peer,
@@ -21,6 +20,7 @@ from bridge.policy.record import (
 )
 from bridge.policy.trust import Authentication, Direction, Stream, Trust
 from bridge.xep0268.model import Kind, Status
+from bridge.xmpp.stanza import PeerError
 
 ID_PREFIX = "ib-"
 DISCO_PREFIX = "ib-disco-"
@@ -55,7 +55,7 @@ class Answer:
 
     sender: str
     is_bounce: bool
-    failure: Failure | None
+    failure: PeerError | None
 
 
 def draft(
@@ -148,7 +148,7 @@ def handed_over(interaction: Interaction, *, now: datetime, patience: Patience) 
 
 def not_sendable(interaction: Interaction, why: str, *, now: datetime) -> Change:
     """Note that our own Prosody would not send it at all."""
-    failure = Failure(type="cancel", condition="undefined-condition", text=f"not sent by Prosody: {why}")
+    failure = PeerError(type="cancel", condition="undefined-condition", text=f"not sent by Prosody: {why}")
     after = replace(interaction, state=InteractionState.REFUSED, state_at=now, failure=failure, original=None)
     return Change(
         puts=(Put(interaction, after),),
@@ -242,5 +242,5 @@ def read_answer(item: dict[str, object]) -> Answer:
         is_bounce=bool(item["is_bounce"]),
         failure=None
         if not isinstance(failure, list)
-        else Failure(type=failure[0], condition=failure[1], text=failure[2]),
+        else PeerError(type=failure[0], condition=failure[1], text=failure[2]),
     )

@@ -17,6 +17,7 @@ from bridge.iodef.model import IncidentId, Restriction
 from bridge.iodef.repair import Repair
 from bridge.policy.trust import Rule, Stream, Trust
 from bridge.xep0268.model import Kind, Status
+from bridge.xmpp.stanza import PeerError
 
 
 class Way(StrEnum):
@@ -50,15 +51,6 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """Why a sending got no result: the peer's own error, or what our server says about reaching it."""
-
-    type: str
-    condition: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Interaction:
     """One report, inquiry, request or response, received or sent; its bytes lie beside it in `original`.
 
@@ -77,7 +69,7 @@ class Interaction:
         outcome: of a request (once it is answered) or of a response.
         attempts: how often it was handed to Prosody; `first_sent_at` and `sent_at`, when.
         retry_at: when it is sent again; None: not.
-        failure: why it was not acknowledged, as far as is known.
+        failure: why it was not acknowledged, as far as is known: the peer's own error, or what our server says.
     """
 
     id: str
@@ -106,7 +98,7 @@ class Interaction:
     first_sent_at: datetime | None = None
     sent_at: datetime | None = None
     retry_at: datetime | None = None
-    failure: Failure | None = None
+    failure: PeerError | None = None
     original: bytes | None = None
     version: int = 0
 

@@ -21,7 +21,7 @@ from bridge.pipeline.process import process
 from bridge.pipeline.send_stanzas import send_stanzas
 from bridge.policy import lanes, outgoing
 from bridge.policy.change import Change, Put, Queue
-from bridge.policy.record import Failure, Interaction, Peer, Way, incident_id
+from bridge.policy.record import Interaction, Peer, Way, incident_id
 from bridge.policy.trust import Authentication, Direction, Rule, Stream, Trust
 from bridge.store.commit import commit, finished
 from bridge.store.connect import Store, close, open_store
@@ -30,7 +30,7 @@ from bridge.store.lanes import take
 from bridge.xep0268.read import read
 from bridge.xmpp import xml
 from bridge.xmpp.jid import Jid
-from bridge.xmpp.stanza import read_iq
+from bridge.xmpp.stanza import PeerError, read_iq
 
 HOST = "im.flosoft.biz"
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
@@ -204,7 +204,7 @@ class World:
 
         asyncio.run(work())
 
-    def answer(self, interaction_id: str, *, peer: str, failure: Failure | None = None) -> None:
+    def answer(self, interaction_id: str, *, peer: str, failure: PeerError | None = None) -> None:
         """Let a peer answer a sending of ours, and the workers take note."""
 
         async def answer() -> None:

@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 
 from bridge.iodef.model import Restriction
-from bridge.policy.record import Failure, Interaction, incident_id
+from bridge.policy.record import Interaction, incident_id
 from bridge.policy.trust import Rule, Trust
 from bridge.xmpp import xml
+from bridge.xmpp.stanza import PeerError
 
 HOST = "im.flosoft.biz"
 PEER = "jabber.org"
 VECTORS = Path(__file__).resolve().parents[1] / "vectors" / "xep0268"
 ADD = Callable[..., list[Interaction]]
-FAILED = Failure(type="cancel", condition="service-unavailable", text="")
+FAILED = PeerError(type="cancel", condition="service-unavailable", text="")
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def test_too_much_evidence_is_refused_before_anything_is_stored(cli: Any, world:
     assert cli("--json", "incidents", "list").json()["incidents"] == []
 
 
-def waiting(cli: Any, world: Any, answers: dict[str, Failure | None], *words: str) -> Any:
+def waiting(cli: Any, world: Any, answers: dict[str, PeerError | None], *words: str) -> Any:
     """Runs a command that waits, while the workers work and peers answer."""
     done: list[Any] = []
     thread = Thread(target=lambda: done.append(cli("--json", *words, "--wait", "5")))
@@ -429,7 +430,7 @@ def test_failed_sendings_say_why(cli: Any, world: Any) -> None:
     first, second = (one["id"] for one in sent["interactions"])
     world.answer(first, peer="a.example", failure=FAILED)
     world.answer(
-        second, peer="b.example", failure=Failure(type="wait", condition="resource-constraint", text="busy")
+        second, peer="b.example", failure=PeerError(type="wait", condition="resource-constraint", text="busy")
     )
 
     text = cli("incidents", "show", sent["incident"]).out

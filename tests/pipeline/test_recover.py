@@ -14,11 +14,12 @@ from bridge.pipeline.originate import Origin
 from bridge.pipeline.recover import set_aside
 from bridge.policy import lanes, outgoing
 from bridge.policy.change import Append, Change, Put, Queue
-from bridge.policy.record import Failure, Interaction, InteractionState, Peer
+from bridge.policy.record import Interaction, InteractionState, Peer
 from bridge.store import keys, load
 from bridge.store.commit import Lease, commit, finished
 from bridge.store.connect import Script, Store
 from bridge.store.lanes import take
+from bridge.xmpp.stanza import PeerError
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HOST, PEER = "a.test", "b.test"
@@ -76,7 +77,7 @@ async def test_a_sending_that_kills_its_worker_ends_as_refused_by_ourselves(stor
 
     ended = await loaded(store, "sent")
     assert ended.state is InteractionState.REFUSED
-    assert ended.failure == Failure(
+    assert ended.failure == PeerError(
         type="cancel", condition="internal-server-error", text="this server failed to send it"
     )
     (event,) = [body for _, body in await load.events(store, HOST, after=0, limit=9)]

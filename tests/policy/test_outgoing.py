@@ -13,16 +13,17 @@ from bridge.iodef.model import IncidentId
 from bridge.policy import outgoing
 from bridge.policy.change import Change
 from bridge.policy.outgoing import Answer, draft, enqueue, handed_over, is_due, not_sendable, overdue, settle
-from bridge.policy.record import Failure, Interaction, InteractionState, Peer
+from bridge.policy.record import Interaction, InteractionState, Peer
 from bridge.xep0268.model import Kind
+from bridge.xmpp.stanza import PeerError
 
 from .conftest import NOW
 
 S = InteractionState
 DOCUMENT = Document(identity=IncidentId(name="a.test", text="1"))
-REFUSAL = Failure(type="cancel", condition="service-unavailable", text="")
-BUSY = Failure(type="wait", condition="resource-constraint", text="")
-AWAY = Failure(type="cancel", condition="remote-server-not-found", text="")
+REFUSAL = PeerError(type="cancel", condition="service-unavailable", text="")
+BUSY = PeerError(type="wait", condition="resource-constraint", text="")
+AWAY = PeerError(type="cancel", condition="remote-server-not-found", text="")
 ENDS = {S.ACKNOWLEDGED, S.REFUSED, S.UNREACHABLE, S.UNANSWERED}
 TERMINAL_EVENTS = {f"interaction.{state}" for state in ENDS}
 
@@ -48,7 +49,7 @@ def sending(**changes: object) -> Interaction:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def answer(failure: Failure | None = None, *, sender: str = "b.test", bounce: bool = False) -> Answer:
+def answer(failure: PeerError | None = None, *, sender: str = "b.test", bounce: bool = False) -> Answer:
     return Answer(sender=sender, is_bounce=bounce, failure=failure)
 
 
@@ -187,14 +188,14 @@ class Sending(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world.interaction.attempts)
     @rule(failure=st.sampled_from([None, REFUSAL, BUSY, AWAY]), bounce=st.booleans())
-    def answered(self, failure: Failure | None, bounce: bool) -> None:  # noqa: FBT001
+    def answered(self, failure: PeerError | None, bounce: bool) -> None:  # noqa: FBT001
         self.world.settle(answer(failure, bounce=bounce and failure is not None))
 
     @rule(
         failure=st.sampled_from([None, REFUSAL, BUSY]),
         sender=st.sampled_from(["c.test", "x@b.test", "b.test/r", ""]),
     )
-    def answered_by_another(self, failure: Failure | None, sender: str) -> None:
+    def answered_by_another(self, failure: PeerError | None, sender: str) -> None:
         before = self.world.interaction
         self.world.settle(answer(failure, sender=sender))
         assert self.world.interaction is before
