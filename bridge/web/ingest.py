@@ -89,8 +89,8 @@ async def _receive(
     service: Service, host: str, webhook_id: str, batch: list[Relayed], now: datetime
 ) -> web.Response:
     """Store the batch, or tell every peer in it to wait while nobody could answer it."""
-    reasons = service.reasons()
-    if reasons and service.health is not None:
+    reasons = service.unattended()
+    if reasons:
         _log.error("incidents are not accepted now", host=host, reason=reasons[0])
         return _wait(len(batch))
     intake = Intake(host=host, rules=service.settings.policy, fill=service.fill)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from bridge.config import Settings
+from bridge.policy.admit import WATERMARK
 from bridge.policy.change import Queue
 from bridge.store.connect import Durability, Store
 from bridge.store.load import StoreHealth
@@ -32,6 +33,13 @@ class Service:
         """Why this service is not ready, each with what to do; empty if it is."""
         if self.health is None:
             return [self.problem]
+        full = f"the store is over {WATERMARK:.0%} of store.max_bytes; raise it, or let less in"
+        return self.unattended() + ([full] if self.fill >= WATERMARK else [])
+
+    def unattended(self) -> list[str]:
+        """Say for which queues no worker was seen lately: what came now would be answered by nobody."""
+        if self.health is None:
+            return []
         found = []
         for queue in Queue:
             seen = self.health.workers_seen.get(queue)
@@ -39,8 +47,6 @@ class Service:
                 found.append(
                     f"no worker for {queue} was seen lately; start one: incident-bridge worker {queue}"
                 )
-        if self.fill >= 1:
-            found.append("the store is full; raise store.max_bytes or remove old incidents")
         return found
 
     @property
