@@ -17,7 +17,7 @@ from bridge.iodef.table import tag
 from bridge.pipeline.drafts import Origin as Origin  # noqa: PLC0414 - callers name it with the stories
 from bridge.pipeline.drafts import make_draft, write_payload
 from bridge.policy import disclosure, events, forwarding, outgoing
-from bridge.policy.admit import question_name
+from bridge.policy.admit import INQUIRY_SECONDS, question_name
 from bridge.policy.change import Change, Put, Remember
 from bridge.policy.editions import add_edition
 from bridge.policy.record import Incident, Interaction, Outcome, Peer, incident_id
@@ -29,7 +29,7 @@ from bridge.xep0268.model import Kind, Status
 from bridge.xmpp import xml
 from bridge.xmpp.xml import Element
 
-QUESTION_SECONDS = {Kind.INQUIRY: 7 * 86_400, Kind.REQUEST: 90 * 86_400}
+QUESTION_SECONDS = {Kind.INQUIRY: INQUIRY_SECONDS, Kind.REQUEST: 90 * 86_400}
 _ATTEMPTS = 10
 _MOST_ACCOUNTS = 100
 

@@ -27,6 +27,10 @@ from bridge.xep0268.model import NAMESPACE, Kind, Reading
 from bridge.xmpp.stanza import Iq, IqType
 
 REPEAT_SECONDS = 24 * 3600
+INQUIRY_SECONDS = 7 * 86_400
+"""So long a report that answers an inquiry of ours is not quarantined."""
+ANSWERS_AT_MOST = 20
+"""So many reports of a stranger may answer one inquiry of ours: the report, and its corrections."""
 STRANGERS_WATERMARK = 0.80
 WATERMARK = 0.95
 
@@ -167,12 +171,14 @@ def _interaction(
     known = state.remembered.get(question_name(asked, state.host, peer, identity), "") if asked else ""
     if trust is not state.peers[peer].trust:
         known = ""
-    question_id, _, asked_about = known.partition(" ")
+    own = incident_id(state.host, peer, identity)
+    question_id, asked_about, _ = _question(known)
+    if reading.kind is Kind.REPORT and own != asked_about:
+        known = question_id = ""  # it is about another incident than the one we asked for
     if known:
         rule = Rule.ACCEPT if rule is Rule.QUARANTINE else rule
     elif reading.kind is Kind.RESPONSE:
         rule = Rule.QUARANTINE  # nobody asked for it
-    own = incident_id(state.host, peer, identity)
     return Interaction(
         id=arrival.id,
         host=state.host,
@@ -330,6 +336,28 @@ _FULL = StanzaError(
 )
 
 
+def _answered(state: State, interaction: Interaction, remembered: dict[str, str]) -> Change:
+    """Count what a stranger answers: a few corrections of what we asked about are welcome, a second response is not."""
+    name = question_name(
+        _QUESTIONS[interaction.kind], state.host, interaction.peer, interaction.document.identity
+    )
+    question_id, asked_about, left = _question(remembered[name])
+    if interaction.kind is not Kind.REPORT or left <= 1:
+        del remembered[name]
+        return Change(forgets=(Forget(host=state.host, name=name),))
+    remembered[name] = f"{question_id} {asked_about} {left - 1}"
+    again = Remember(
+        host=state.host, name=name, value=remembered[name], ttl_seconds=INQUIRY_SECONDS, is_new=False
+    )
+    return Change(remembers=(again,))
+
+
+def _question(remembered: str) -> tuple[str, str, int]:
+    """Read what is remembered of a question of ours: its interaction, its incident, how many answers may still come."""
+    question_id, asked_about, left, *_ = [*remembered.split(" "), "", "", ""]
+    return question_id, asked_about, int(left or ANSWERS_AT_MOST)
+
+
 def _answer_repeat(state: State, arrival: Arrival, sender: str) -> Change:
     """Answer a repeat like the first: the answer to all but inquiries is a result."""
     return Change(
@@ -363,13 +391,8 @@ def _stored(
         counts=(("interactions", interaction.kind, interaction.trust),),
     )
     remembered = {**state.remembered, name: interaction.id}
-    if interaction.answers and (interaction.kind is Kind.REPORT or interaction.trust is not Trust.TRUSTED):
-        # The question is answered; what follows under the same name is nobody's answer.
-        asked = question_name(
-            _QUESTIONS[interaction.kind], state.host, peer.domain, interaction.document.identity
-        )
-        remembered.pop(asked, None)
-        change += Change(forgets=(Forget(host=state.host, name=asked),))
+    if interaction.answers and interaction.trust is not Trust.TRUSTED:
+        change += _answered(state, interaction, remembered)
     after = replace(
         state, peers={**state.peers, peer.domain: known}, quarantine=quarantine, remembered=remembered
     )

@@ -7,9 +7,9 @@ import pytest
 
 from bridge.errors import RefusedError
 from bridge.policy import decide as decide_
-from bridge.policy.admit import Returned, State, admit, charge, question_name, take_answer
+from bridge.policy.admit import ANSWERS_AT_MOST, Returned, State, admit, charge, question_name, take_answer
 from bridge.policy.forwarding import correction_recipients
-from bridge.policy.record import Interaction
+from bridge.policy.record import Interaction, incident_id
 from bridge.policy.trust import Authentication, Stream, Trust
 from bridge.xep0268.model import Kind, Reading
 from bridge.xmpp import xml
@@ -29,8 +29,9 @@ def asking(before: State) -> State:
     """The same, after an inquiry of ours about the example's incident."""
     reading = arrival_of(stanza().encode(), id="i").reading
     assert isinstance(reading, Reading)
-    name = question_name(Kind.INQUIRY, "a.test", "b.test", reading.incident.identity)
-    return replace(before, remembered={name: "q1 abc"})
+    identity = reading.incident.identity
+    name = question_name(Kind.INQUIRY, "a.test", "b.test", identity)
+    return replace(before, remembered={name: f"q1 {incident_id('a.test', 'b.test', identity)}"})
 
 
 def admitted(before: State, arrival: object) -> tuple[State, Interaction]:
@@ -40,17 +41,28 @@ def admitted(before: State, arrival: object) -> tuple[State, Interaction]:
     return after, record
 
 
-def test_one_inquiry_of_ours_lets_one_report_out_of_quarantine() -> None:
+def test_an_inquiry_of_ours_lets_nothing_out_but_what_we_asked_about() -> None:
     current = asking(state())
-    answers = []
     for number in range(3):
         current, interaction = admitted(current, numbered(number))
-        answers.append((interaction.answers, interaction.quarantined))
-    assert answers == [("q1", False), (None, True), (None, True)]
+        assert (interaction.answers, interaction.quarantined) == (None, True)
+    current, interaction = admitted(current, arrival_of(stanza().encode(), id="answer"))
+    assert (interaction.answers, interaction.quarantined) == ("q1", False)
+
+
+def test_a_stranger_may_correct_its_answer_a_few_times_only() -> None:
+    current = asking(state())
+    found = []
+    for number in range(ANSWERS_AT_MOST + 2):
+        text = stanza().replace("lots of", f"{number} lots of")
+        current, interaction = admitted(current, arrival_of(text.encode(), id=f"i{number}"))
+        found.append(interaction.quarantined)
+    assert found == [False] * ANSWERS_AT_MOST + [True] * 2
 
 
 def test_a_weak_stream_in_a_trusted_peers_name_answers_nothing() -> None:
-    _, interaction = admitted(asking(state(trust=Trust.TRUSTED)), numbered(1, stream=WEAK))
+    answer = arrival_of(stanza().encode(), id="i1", stream=WEAK)
+    _, interaction = admitted(asking(state(trust=Trust.TRUSTED)), answer)
     assert (interaction.trust, interaction.quarantined, interaction.answers) == (Trust.STRANGER, True, None)
 
 

@@ -12,9 +12,9 @@ from bridge.errors import RefusedError
 from bridge.policy.admit import Arrival, admit, charge, names_of, puts
 from bridge.policy.change import Queue
 from bridge.policy.quota import OverQuotaError, refill
-from bridge.policy.record import STRANGERS, Interaction
+from bridge.policy.record import STRANGERS, Interaction, incident_id
 from bridge.policy.trust import Authentication, Direction, Rule, Stream, Trust, standing
-from bridge.xep0268.model import Kind
+from bridge.xep0268.model import Kind, Reading
 
 from .conftest import NOW, arrival_of, stanza, state
 
@@ -117,10 +117,13 @@ def test_what_answers_a_question_of_ours_is_not_quarantined(
     arrival = arrive(kind=kind)
     name = names_of("a.test", arrival)[1]
     assert name.startswith(question)
-    before = replace(state(), remembered={name: "asked own"})
+    assert isinstance(arrival.reading, Reading)
+    own = incident_id("a.test", "b.test", arrival.reading.incident.identity)
+    about = own if kind == "report" else "ours"
+    before = replace(state(), remembered={name: f"asked {about}"})
     _, change = admit(before, arrival, now=NOW)
     assert (stored(change).quarantined, stored(change).answers) == (False, "asked")
-    assert (stored(change).incident_id == "own") is (kind == "response")
+    assert stored(change).incident_id == about
 
 
 def test_the_answer_of_another_peer_does_not_count(arrive: Arrive) -> None:
