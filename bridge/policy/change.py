@@ -89,6 +89,27 @@ class Timer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """Who did what: one entry of the host's audit log.
+
+    Attributes:
+        actor: a JID, `token:<name>`, `cli:<user>`, or `bridge` for what it did by itself.
+        origin: from where: an address, or "".
+        action: a dotted word such as `peer.trust`, `endpoint.add`, `approval.approve`.
+        target: the id or domain it was done to.
+        detail: for people, in a few words; no secret, no text of a document.
+    """
+
+    host: str
+    at: datetime
+    actor: str
+    action: str
+    target: str
+    origin: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """Everything one decision writes.
 
@@ -106,6 +127,7 @@ class Change:
     events: tuple[Event, ...] = ()
     timers: tuple[Timer, ...] = ()
     counts: tuple[tuple[str, ...], ...] = ()
+    audits: tuple[Audit, ...] = ()
 
     def __add__(self, other: "Change") -> "Change":
         """Both, in this order; a record put twice must be folded before (`decide` does)."""
@@ -119,6 +141,7 @@ class Change:
             events=self.events + other.events,
             timers=self.timers + other.timers,
             counts=self.counts + other.counts,
+            audits=self.audits + other.audits,
         )
 
 

@@ -18,6 +18,9 @@ from pydantic import TypeAdapter
 from bridge.errors import ConfigError
 from bridge.policy.record import (
     Bucket,
+    Delivery,
+    Endpoint,
+    Fanout,
     Incident,
     Interaction,
     InteractionState,
@@ -25,6 +28,8 @@ from bridge.policy.record import (
     Peer,
     Quarantine,
     Record,
+    Token,
+    Triage,
 )
 
 FORMAT: Final = 1
@@ -37,6 +42,11 @@ _CLASSES: Final[dict[str, type[Record]]] = {
     "bucket": Bucket,
     "quarantine": Quarantine,
     "notices": Notices,
+    "endpoint": Endpoint,
+    "delivery": Delivery,
+    "fanout": Fanout,
+    "token": Token,
+    "triage": Triage,
 }
 _BESIDE: Final = {"version", "original", "state", "state_at"}
 

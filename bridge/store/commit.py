@@ -6,11 +6,11 @@ that was done already (a repeated call after a lost connection) is refused, not 
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from bridge.errors import ConflictError
-from bridge.policy.change import Change, Event, Mark, Put, Queue, Remember, Timer
+from bridge.policy.change import Audit, Change, Event, Mark, Put, Queue, Remember, Timer
 from bridge.policy.record import Bucket, Record
 from bridge.store import codec, keys, rq
 from bridge.store.connect import Script, Store, run
@@ -19,6 +19,7 @@ LEASE_SECONDS: float = 10
 RESERVE_SECONDS: Final = 1  # how long a drain counts as alive while its job is being enqueued
 _ONCE_SECONDS: Final = 600
 _EVENTS_KEPT: Final = 100_000
+_AUDITS_KEPT: Final = 100_000
 Command = tuple[str | bytes | int, ...]
 
 
@@ -175,6 +176,8 @@ def _commands(change: Change, *, once: Once | None) -> Iterator[Command]:
         yield ("DEL", keys.remembered(forget.host, forget.name))
     for timer in change.timers:
         yield from _timer(timer)
+    for audit in change.audits:
+        yield _audit(audit)
     for count in change.counts:
         yield ("HINCRBY", keys.COUNTERS, json.dumps(count), 1)
     if once is not None:
@@ -217,6 +220,12 @@ def _timer(timer: Timer) -> Iterator[Command]:
     item = codec.item_bytes(append.item)
     yield ("ZADD", keys.TIMERS, keys.milliseconds(timer.due_at), timer.name)
     yield ("HSET", keys.timer(timer.name), "queue", append.queue, "lane", append.lane, "item", item)
+
+
+def _audit(audit: Audit) -> Command:
+    body = {**asdict(audit), "at": audit.at.isoformat()}
+    packed = codec.pack(json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode())
+    return ("XADD", keys.audit(audit.host), "MAXLEN", "~", _AUDITS_KEPT, "*", "e", packed)
 
 
 def _event_bytes(event: Event) -> bytes:

@@ -10,7 +10,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, assert_never
 
-from bridge.policy.record import Bucket, Incident, Interaction, Notices, Peer, Quarantine, Record
+from bridge.policy.record import (
+    Bucket,
+    Delivery,
+    DeliveryState,
+    Endpoint,
+    Fanout,
+    Incident,
+    Interaction,
+    Notices,
+    Peer,
+    Quarantine,
+    Record,
+    Token,
+    Triage,
+)
 from bridge.policy.trust import Trust
 from bridge.xep0268.model import Status
 
@@ -64,7 +78,32 @@ def notices(host: str) -> RecordName:
     return RecordName("notices", _join(host))
 
 
-def name_of(record: Record) -> RecordName:
+def endpoint(endpoint_id: str) -> RecordName:
+    """The endpoint with this id."""
+    return RecordName("endpoint", _join(endpoint_id))
+
+
+def delivery(delivery_id: str) -> RecordName:
+    """The delivery with this id."""
+    return RecordName("delivery", _join(delivery_id))
+
+
+def fanout(host: str) -> RecordName:
+    """How far the events of `host` were handed on."""
+    return RecordName("fanout", _join(host))
+
+
+def token(token_id: str) -> RecordName:
+    """The API token with this id."""
+    return RecordName("token", _join(token_id))
+
+
+def triage(incident_id: str) -> RecordName:
+    """What the operators think of this incident."""
+    return RecordName("triage", _join(incident_id))
+
+
+def name_of(record: Record) -> RecordName:  # noqa: C901, PLR0911 - one case for each record
     """The name under which this record is stored."""
     match record:
         case Interaction():
@@ -79,6 +118,16 @@ def name_of(record: Record) -> RecordName:
             return quarantine(record.host)
         case Notices():
             return notices(record.host)
+        case Endpoint():
+            return endpoint(record.id)
+        case Delivery():
+            return delivery(record.id)
+        case Fanout():
+            return fanout(record.host)
+        case Token():
+            return token(record.id)
+        case Triage():
+            return triage(record.incident_id)
     assert_never(record)
 
 
@@ -152,12 +201,38 @@ def peers(host: str) -> str:
     return f"{PREFIX}i:peers:{_join(host)}"
 
 
+ENDPOINTS: Final = f"{PREFIX}i:endpoint:"
+"""Index of all endpoints, by the time they were added."""
+TOKENS: Final = f"{PREFIX}i:token:"
+"""Index of all API tokens, by the time they were made."""
+
+
+def endpoints(host: str) -> str:
+    """Index of the endpoints that get events of `host`, by the time they were added."""
+    return f"{PREFIX}i:endpoint:{_join(host)}"
+
+
+def deliveries(endpoint_id: str) -> str:
+    """Index of the deliveries to an endpoint, by the time they were first tried."""
+    return f"{PREFIX}i:delivery:{_join(endpoint_id)}"
+
+
+def deliveries_with_state(endpoint_id: str, state: DeliveryState) -> str:
+    """Index of the deliveries to an endpoint that are pending, or dead; there is none of those delivered."""
+    return f"{PREFIX}i:delivery:{_join(endpoint_id, state)}"
+
+
+def triaged(host: str) -> str:
+    """Index of the incidents of `host` that an operator touched, by when."""
+    return f"{PREFIX}i:triage:{_join(host)}"
+
+
 def milliseconds(moment: datetime | None) -> int:
     """A moment as an index scores it; None is the beginning of time."""
     return 0 if moment is None else round(moment.timestamp() * 1000)
 
 
-def index_entries(record: Record) -> Entries:
+def index_entries(record: Record) -> Entries:  # noqa: C901, PLR0911 - one case for each record
     """Every index this record is in, with its member and score there."""
     match record:
         case Interaction():
@@ -186,7 +261,20 @@ def index_entries(record: Record) -> Entries:
             return {peers(record.host): entry} | (
                 {forwarded_to(record.host): entry} if is_forwarded_to else {}
             )
-        case Bucket() | Quarantine() | Notices():
+        case Endpoint():
+            entry = (record.id, milliseconds(record.created_at))
+            return dict.fromkeys((ENDPOINTS, *(endpoints(host) for host in record.hosts)), entry)
+        case Delivery():
+            entry = (record.id, milliseconds(record.created_at))
+            lists = (deliveries(record.endpoint_id),)
+            if record.state is not DeliveryState.DELIVERED:
+                lists += (deliveries_with_state(record.endpoint_id, record.state),)
+            return dict.fromkeys(lists, entry)
+        case Token():
+            return {TOKENS: (record.id, milliseconds(record.created_at))}
+        case Triage():
+            return {triaged(record.host): (record.incident_id, milliseconds(record.updated_at))}
+        case Bucket() | Quarantine() | Notices() | Fanout():
             return {}
     assert_never(record)
 
@@ -209,6 +297,11 @@ def events(host: str) -> str:
 def sequence(host: str) -> str:
     """The number of a host's last event."""
     return f"{PREFIX}sequence:{_join(host)}"
+
+
+def audit(host: str) -> str:
+    """The stream of a host's audit log."""
+    return f"{PREFIX}audit:{_join(host)}"
 
 
 def timer(name: str) -> str:

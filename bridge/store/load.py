@@ -182,6 +182,16 @@ async def events(store: Store, host: str, *, after: int, limit: int) -> list[tup
     return [_event(int(name.partition(b"-")[0]), fields[b"e"]) for name, fields in rows]
 
 
+async def audits(
+    store: Store, host: str, *, limit: int, before: str = "+"
+) -> list[tuple[str, dict[str, str]]]:
+    """A host's audit log, newest first, as (entry id, the fields of `Audit`); `before` is the last id of a page."""
+    async with reaching(store):
+        newest = before if before == "+" else f"({before}"
+        rows: Any = await store.redis.xrevrange(keys.audit(host), max=newest, count=limit)
+    return [(name.decode(), json.loads(codec.unpack(fields[b"e"]))) for name, fields in rows]
+
+
 def _event(sequence: int, body: bytes) -> tuple[int, dict[str, Any]]:
     event: dict[str, Any] = json.loads(codec.unpack(body))
     event["data"]["sequence"] = sequence

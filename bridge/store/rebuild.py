@@ -20,6 +20,12 @@ _ATTEMPTS: Final = 100
 _INTERACTIONS: Final = frozenset({"interactions", "held"})
 _INCIDENTS: Final = frozenset({"incidents", "quarantined", "reporter", "status", "account", "text", "source"})
 _PEERS: Final = frozenset({"peers", "forward"})
+_OTHERS: Final = {
+    "endpoint": keys.endpoint,
+    "delivery": keys.delivery,
+    "token": keys.token,
+    "triage": keys.triage,
+}
 Entry = tuple[str, str]
 """An index's key, and a member."""
 
@@ -50,7 +56,7 @@ def named_by(index: str, member: str) -> RecordName | None:
         return keys.incident(member)
     if kind in _PEERS:
         return keys.peer(rest.replace("%3A", ":").replace("%25", "%"), member)
-    return None
+    return _OTHERS[kind](member) if kind in _OTHERS else None
 
 
 async def _keys(store: Store, pattern: str) -> list[str]:
