@@ -1,11 +1,13 @@
 """Real servers for the system tests; missing software fails with what to type, it never skips."""
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
+import pytest_asyncio
 
 from deploy.servers import Authority, free_network
+from tests.system.browser import Browser
 from tests.system.servers import Federation, Lab
 
 
@@ -38,6 +40,23 @@ def federation(lab: Lab, request: pytest.FixtureRequest) -> Federation:
     For one version only: `@pytest.mark.parametrize("federation", ["13"], indirect=True)`.
     """
     return Federation.start(lab, version=request.param)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def chromium() -> AsyncIterator[Browser]:
+    """The one browser of the session."""
+    async with Browser.started() as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def browser(chromium: Browser) -> AsyncIterator[Browser]:
+    """A browser without windows; it fails the test that made a page do what it must not.
+
+    Tests that use it run in the loop of the session: `pytestmark = pytest.mark.asyncio(loop_scope="session")`.
+    """
+    yield chromium
+    await chromium.close_windows()
 
 
 @pytest.hookimpl(wrapper=True)
