@@ -12,13 +12,13 @@ _NOTHING = "nothing"
 def outcome_of(response: Document, request: Document) -> Outcome | None:
     """Compare a response's History with what was asked; None: it does not say.
 
-    Done if every action asked for stands in the History, partly if some do, declined if an item says `nothing`;
-    what stood in the request's own History does not count.
+    Done if every action asked for stands in the History, partly if some do or an item says `nothing` besides,
+    declined if one says `nothing` and no action stands there; what stood in the request's own History does not count.
     """
     asked = {one.action for one in request.expectations}
     before = {(one.action, one.at) for one in request.history}
     done = {one.action for one in response.history if (one.action, one.at) not in before}
-    if asked and asked <= done:
+    if asked and asked <= done and _NOTHING not in done:
         return Outcome.DONE
     if asked & done:
         return Outcome.PARTLY

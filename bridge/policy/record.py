@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
+from bridge.iodef.model import HistoryItem, IncidentId, Restriction
 from bridge.iodef.model import Incident as Document
-from bridge.iodef.model import IncidentId, Restriction
 from bridge.iodef.repair import Repair
 from bridge.policy.trust import Rule, Stream, Trust
 from bridge.xep0268.model import Kind, Status
@@ -125,6 +126,7 @@ class Incident:
         sources: addresses of the newest document, at most `MAX_INDEXED`, by which incidents are found that match.
         parties: domains named as source or target in the newest document.
         told: the peers that were sent this incident; corrections and its resolution go to exactly these.
+        history: what this host did about it and undid, oldest first, at most `MAX_HISTORY`.
     """
 
     id: str
@@ -142,6 +144,7 @@ class Incident:
     sources: tuple[str, ...] = ()
     parties: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
+    history: tuple[HistoryItem, ...] = ()
     version: int = 0
 
     @property
@@ -160,6 +163,7 @@ class Incident:
 
 
 MAX_INDEXED = 50
+MAX_HISTORY = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +178,7 @@ class Peer:
         announces: whether its disco#info announces XEP-0268; None: it was not asked, or did not answer.
         sent: interactions first handed to Prosody; the four after it, what came of them.
         answer_seconds: how long its last answers took, newest last, at most `MAX_ANSWER_TIMES`.
+        automatic: which action was carried out for it without a person's yes, and when; of the last day.
     """
 
     host: str
@@ -194,6 +199,7 @@ class Peer:
     unreachable: int = 0
     unanswered: int = 0
     answer_seconds: tuple[float, ...] = ()
+    automatic: tuple[tuple[str, datetime], ...] = ()
     version: int = 0
 
 
@@ -411,6 +417,152 @@ class Triage:
     version: int = 0
 
 
+class MitigationType(StrEnum):
+    """What this host can do, by the name of the command to Prosody (DESIGN §4)."""
+
+    SUSPEND = "account.suspend"
+    BLOCK = "domain.block"
+    BAN = "room.ban"
+
+
+class TargetState(StrEnum):
+    """How far one target of an approval got; what becomes of its mitigation later stands there."""
+
+    OFFERED = "offered"  # one yes and it is carried out
+    SHOWN = "shown"  # there is nothing this host can do; `reason` says why
+    LEFT_OUT = "left-out"  # the operator said yes to others only
+    APPROVED = "approved"  # being carried out
+    APPLIED = "applied"
+    FAILED = "failed"  # `reason` says why
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One thing to do, to one address.
+
+    Attributes:
+        action: what was asked for, in IODEF's words.
+        address: as the request names it; hostile text, to be escaped where shown.
+        type: None: nothing can be done.
+        fields: whom or what Prosody is told: `account`, `domain`, or `room` and `jid`, each a prepared JID.
+        second_yes: why one yes is not enough; "": it is.
+        preview: what it would touch on this server, as Prosody said; {"error": why} where it did not.
+        mitigation_id: set once it is approved.
+    """
+
+    action: str
+    address: str
+    type: MitigationType | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+    state: TargetState = TargetState.SHOWN
+    reason: str = ""
+    second_yes: str = ""
+    preview: Mapping[str, Any] | None = None
+    mitigation_id: str | None = None
+
+
+class ApprovalState(StrEnum):
+    """How far an approval got."""
+
+    OPEN = "open"  # waits for an operator
+    APPROVED = "approved"  # being carried out
+    DONE = "done"  # all that was approved is done
+    PARTLY = "partly"  # some of it failed
+    FAILED = "failed"  # all of it failed
+    DECLINED = "declined"
+    EXPIRED = "expired"  # nobody decided in time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """An operator's yes or no to a request, or what an operator does unasked.
+
+    Attributes:
+        id: that of the request, if there is one.
+        request: the interaction that asks for it; None: an operator acts unasked.
+        requester: the peer that asked; "" where nobody did.
+        expires_at: while it is open: when it is declined because nobody decided.
+        previewed_at: when Prosody was last asked what the targets' mitigations would touch.
+        decided_by: who, as in `change.Audit`; `decided_from`: from which address.
+        had_second_yes: whether the operator said yes to protected names.
+        is_automatic: a rule said yes (`policy.approve_automatically`).
+        reason: for people: why it was declined, or done.
+    """
+
+    id: str
+    host: str
+    incident_id: str
+    request: str | None
+    requester: str
+    targets: tuple[Target, ...]
+    created_at: datetime
+    expires_at: datetime
+    state: ApprovalState = ApprovalState.OPEN
+    previewed_at: datetime | None = None
+    decided_by: str = ""
+    decided_from: str = ""
+    decided_at: datetime | None = None
+    had_second_yes: bool = False
+    is_automatic: bool = False
+    reason: str = ""
+    version: int = 0
+
+
+class MitigationState(StrEnum):
+    """Where a mitigation is."""
+
+    PENDING = "pending"  # approved; Prosody has not said yet that it is in force
+    APPLIED = "applied"
+    LIFTING = "lifting"  # taken back; Prosody has not said yet that it is over
+    LIFTED = "lifted"
+    EXPIRED = "expired"
+    FAILED = "failed"  # it could not be applied, or not be lifted; `failure` says which and why
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mitigation:
+    """Something done on our server to one target.
+
+    Attributes:
+        target: as in `Target.fields`.
+        revision: of the last command about it; Prosody ignores older ones.
+        asked_at: when the operator asked for that; it is tried for a day.
+        tries: how often Prosody was asked, and was not reachable.
+        by: who approved it; `lifted_by`: who took it back.
+        reason: for people, as Prosody is told; never text of a document.
+        ended_at: when it was lifted, expired or failed.
+        failure: what went wrong last.
+        note: what an operator should know of how it ended.
+    """
+
+    id: str
+    host: str
+    type: MitigationType
+    target: Mapping[str, str]
+    action: str
+    incident_id: str
+    approval_id: str
+    created_at: datetime
+    asked_at: datetime
+    expires_at: datetime
+    by: str
+    reason: str
+    revision: int = 1
+    state: MitigationState = MitigationState.PENDING
+    tries: int = 0
+    applied_at: datetime | None = None
+    ended_at: datetime | None = None
+    lifted_by: str = ""
+    failure: str = ""
+    note: str = ""
+    version: int = 0
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it is in force, or about to begin or end."""
+        return self.state in {MitigationState.PENDING, MitigationState.APPLIED, MitigationState.LIFTING}
+
+
 Record = (
     Interaction
     | Incident
@@ -423,6 +575,8 @@ Record = (
     | Fanout
     | Token
     | Triage
+    | Approval
+    | Mitigation
 )
 
 
@@ -431,12 +585,16 @@ def incident_id(host: str, reporter: str, identity: IncidentId) -> str:
 
     The name inside the identity is compared without case, the text exactly (RFC 5070 §3.3).
     """
-    parts = (host, reporter, identity.name.casefold(), identity.text, identity.instance or "")
-    packed = b"".join(len(part).to_bytes(4, "big") + part for part in (text.encode() for text in parts))
-    return base64.b32encode(hashlib.sha256(packed).digest()[:10]).decode().lower()
+    return derived_id(host, reporter, identity.name.casefold(), identity.text, identity.instance or "")
 
 
 def delivery_id(endpoint_id: str, host: str, sequence: int) -> str:
     """Name the delivery of a host's event to an endpoint, so that a repeated attempt finds it: 16 characters."""
     packed = f"{endpoint_id} {host} {sequence}".encode()
+    return base64.b32encode(hashlib.sha256(packed).digest()[:10]).decode().lower()
+
+
+def derived_id(*parts: str) -> str:
+    """Name something by what it is about, so that deciding twice names the same: 16 characters."""
+    packed = b"".join(len(part).to_bytes(4, "big") + part for part in (text.encode() for text in parts))
     return base64.b32encode(hashlib.sha256(packed).digest()[:10]).decode().lower()

@@ -1,7 +1,7 @@
 """A record as bytes: one byte of format, then compressed JSON.
 
-House rules: what `_BESIDE` names lies beside the record, in fields of its own; unknown fields of a newer
-release are passed over, a newer *format* is refused; nothing here knows one record class from another.
+House rules: what `_BESIDE` names of an interaction lies beside the record, in fields of its own; unknown fields
+of a newer release are passed over, a newer *format* is refused; nothing else here knows one record class from another.
 """
 
 import json
@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 
 from bridge.errors import ConfigError
 from bridge.policy.record import (
+    Approval,
     Bucket,
     Delivery,
     Endpoint,
@@ -24,6 +25,7 @@ from bridge.policy.record import (
     Incident,
     Interaction,
     InteractionState,
+    Mitigation,
     Notices,
     Peer,
     Quarantine,
@@ -47,6 +49,8 @@ _CLASSES: Final[dict[str, type[Record]]] = {
     "fanout": Fanout,
     "token": Token,
     "triage": Triage,
+    "approval": Approval,
+    "mitigation": Mitigation,
 }
 _BESIDE: Final = {"version", "original", "state", "state_at"}
 
@@ -79,9 +83,10 @@ def unpack(data: bytes) -> bytes:
 
 def fields(record: Record, *, kind: str, version: int) -> dict[str, bytes | str | int]:
     """The fields of the record's hash."""
+    beside = _BESIDE if isinstance(record, Interaction) else {"version"}
     found: dict[str, bytes | str | int] = {
         "v": version,
-        "d": pack(_adapter(kind).dump_json(record, exclude=_BESIDE)),
+        "d": pack(_adapter(kind).dump_json(record, exclude=beside)),
     }
     if isinstance(record, Interaction):
         found |= state_fields(record.state, record.state_at)

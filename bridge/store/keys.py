@@ -11,6 +11,8 @@ from datetime import datetime
 from typing import Final, assert_never
 
 from bridge.policy.record import (
+    Approval,
+    ApprovalState,
     Bucket,
     Delivery,
     DeliveryState,
@@ -18,6 +20,7 @@ from bridge.policy.record import (
     Fanout,
     Incident,
     Interaction,
+    Mitigation,
     Notices,
     Peer,
     Quarantine,
@@ -103,7 +106,17 @@ def triage(incident_id: str) -> RecordName:
     return RecordName("triage", _join(incident_id))
 
 
-def name_of(record: Record) -> RecordName:  # noqa: C901, PLR0911 - one case for each record
+def approval(approval_id: str) -> RecordName:
+    """The approval with this id."""
+    return RecordName("approval", _join(approval_id))
+
+
+def mitigation(mitigation_id: str) -> RecordName:
+    """The mitigation with this id."""
+    return RecordName("mitigation", _join(mitigation_id))
+
+
+def name_of(record: Record) -> RecordName:  # noqa: C901, PLR0911, PLR0912 - one case for each record
     """The name under which this record is stored."""
     match record:
         case Interaction():
@@ -128,6 +141,10 @@ def name_of(record: Record) -> RecordName:  # noqa: C901, PLR0911 - one case for
             return token(record.id)
         case Triage():
             return triage(record.incident_id)
+        case Approval():
+            return approval(record.id)
+        case Mitigation():
+            return mitigation(record.id)
     assert_never(record)
 
 
@@ -227,12 +244,42 @@ def triaged(host: str) -> str:
     return f"{PREFIX}i:triage:{_join(host)}"
 
 
+def approvals(host: str) -> str:
+    """Index of all approvals of `host`, by the time they were asked for."""
+    return f"{PREFIX}i:approval:{_join('host', host)}"
+
+
+def approvals_open(host: str) -> str:
+    """Index of the approvals that wait for an operator, by the time they were asked for."""
+    return f"{PREFIX}i:approval:{_join('open', host)}"
+
+
+def approvals_of_incident(incident_id: str) -> str:
+    """Index of the approvals about one incident."""
+    return f"{PREFIX}i:approval:{_join('incident', incident_id)}"
+
+
+def mitigations(host: str) -> str:
+    """Index of all mitigations of `host`, by the time they were approved."""
+    return f"{PREFIX}i:mitigation:{_join('host', host)}"
+
+
+def mitigations_active(host: str) -> str:
+    """Index of the mitigations in force, or about to begin or end, by the time they were approved."""
+    return f"{PREFIX}i:mitigation:{_join('active', host)}"
+
+
+def mitigations_of_incident(incident_id: str) -> str:
+    """Index of the mitigations about one incident."""
+    return f"{PREFIX}i:mitigation:{_join('incident', incident_id)}"
+
+
 def milliseconds(moment: datetime | None) -> int:
     """A moment as an index scores it; None is the beginning of time."""
     return 0 if moment is None else round(moment.timestamp() * 1000)
 
 
-def index_entries(record: Record) -> Entries:  # noqa: C901, PLR0911 - one case for each record
+def index_entries(record: Record) -> Entries:  # noqa: C901, PLR0911, PLR0912 - one case for each record
     """Every index this record is in, with its member and score there."""
     match record:
         case Interaction():
@@ -274,6 +321,18 @@ def index_entries(record: Record) -> Entries:  # noqa: C901, PLR0911 - one case 
             return {TOKENS: (record.id, milliseconds(record.created_at))}
         case Triage():
             return {triaged(record.host): (record.incident_id, milliseconds(record.updated_at))}
+        case Approval():
+            entry = (record.id, milliseconds(record.created_at))
+            lists = (approvals(record.host), approvals_of_incident(record.incident_id))
+            if record.state is ApprovalState.OPEN:
+                lists += (approvals_open(record.host),)
+            return dict.fromkeys(lists, entry)
+        case Mitigation():
+            entry = (record.id, milliseconds(record.created_at))
+            lists = (mitigations(record.host), mitigations_of_incident(record.incident_id))
+            if record.is_active:
+                lists += (mitigations_active(record.host),)
+            return dict.fromkeys(lists, entry)
         case Bucket() | Quarantine() | Notices() | Fanout():
             return {}
     assert_never(record)

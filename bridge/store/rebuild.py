@@ -25,6 +25,8 @@ _OTHERS: Final = {
     "delivery": keys.delivery,
     "token": keys.token,
     "triage": keys.triage,
+    "approval": keys.approval,
+    "mitigation": keys.mitigation,
 }
 Entry = tuple[str, str]
 """An index's key, and a member."""
