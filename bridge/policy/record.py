@@ -16,6 +16,7 @@ from typing import Any
 from bridge.iodef.model import HistoryItem, IncidentId, Restriction
 from bridge.iodef.model import Incident as Document
 from bridge.iodef.repair import Repair
+from bridge.policy.sessions import Session, SignIn
 from bridge.policy.trust import Rule, Stream, Trust
 from bridge.xep0268.model import Kind, Status
 from bridge.xmpp.stanza import PeerError
@@ -577,6 +578,8 @@ Record = (
     | Triage
     | Approval
     | Mitigation
+    | SignIn
+    | Session
 )
 
 

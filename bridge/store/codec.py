@@ -33,6 +33,7 @@ from bridge.policy.record import (
     Token,
     Triage,
 )
+from bridge.policy.sessions import Session, SignIn
 
 FORMAT: Final = 1
 # The words of format 1, known to both sides and therefore not stored: halves a record. A change is a new format.
@@ -51,6 +52,8 @@ _CLASSES: Final[dict[str, type[Record]]] = {
     "triage": Triage,
     "approval": Approval,
     "mitigation": Mitigation,
+    "sign_in": SignIn,
+    "session": Session,
 }
 _BESIDE: Final = {"version", "original", "state", "state_at"}
 

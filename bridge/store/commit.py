@@ -12,6 +12,7 @@ from typing import Any, Final
 from bridge.errors import ConflictError
 from bridge.policy.change import Audit, Change, Event, Mark, Put, Queue, Remember, Timer
 from bridge.policy.record import Bucket, Record
+from bridge.policy.sessions import SignIn
 from bridge.store import codec, keys, rq
 from bridge.store.connect import Script, Store, run
 
@@ -189,7 +190,7 @@ def _put(put: Put) -> Iterator[Command]:
     key = keys.record_key(name)
     version = 1 if put.before is None else put.before.version + 1
     yield ("HSET", key, *_flat(codec.fields(put.after, kind=name.type, version=version)))
-    if isinstance(put.after, Bucket):
+    if isinstance(put.after, Bucket | SignIn):
         yield ("EXPIRE", key, max(1, put.after.ttl_seconds))
     before: Mapping[str, tuple[str, int]] = {} if put.before is None else keys.index_entries(put.before)
     after = keys.index_entries(put.after)

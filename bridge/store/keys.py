@@ -28,6 +28,7 @@ from bridge.policy.record import (
     Token,
     Triage,
 )
+from bridge.policy.sessions import Session, SignIn
 from bridge.policy.trust import Trust
 from bridge.xep0268.model import Status
 
@@ -116,6 +117,16 @@ def mitigation(mitigation_id: str) -> RecordName:
     return RecordName("mitigation", _join(mitigation_id))
 
 
+def sign_in(sign_in_id: str) -> RecordName:
+    """Somebody who wants to sign in."""
+    return RecordName("sign_in", _join(sign_in_id))
+
+
+def session(session_id: str) -> RecordName:
+    """The session with this id."""
+    return RecordName("session", _join(session_id))
+
+
 def name_of(record: Record) -> RecordName:  # noqa: C901, PLR0911, PLR0912 - one case for each record
     """The name under which this record is stored."""
     match record:
@@ -145,6 +156,10 @@ def name_of(record: Record) -> RecordName:  # noqa: C901, PLR0911, PLR0912 - one
             return approval(record.id)
         case Mitigation():
             return mitigation(record.id)
+        case SignIn():
+            return sign_in(record.id)
+        case Session():
+            return session(record.id)
     assert_never(record)
 
 
@@ -222,6 +237,8 @@ ENDPOINTS: Final = f"{PREFIX}i:endpoint:"
 """Index of all endpoints, by the time they were added."""
 TOKENS: Final = f"{PREFIX}i:token:"
 """Index of all API tokens, by the time they were made."""
+SESSIONS: Final = f"{PREFIX}i:session:"
+"""Index of all sessions of the console, by the time they end."""
 
 
 def endpoints(host: str) -> str:
@@ -333,7 +350,9 @@ def index_entries(record: Record) -> Entries:  # noqa: C901, PLR0911, PLR0912 - 
             if record.is_active:
                 lists += (mitigations_active(record.host),)
             return dict.fromkeys(lists, entry)
-        case Bucket() | Quarantine() | Notices() | Fanout():
+        case Session():
+            return {SESSIONS: (record.id, milliseconds(record.expires_at))}
+        case Bucket() | Quarantine() | Notices() | Fanout() | SignIn():
             return {}
     assert_never(record)
 

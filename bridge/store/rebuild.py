@@ -27,6 +27,7 @@ _OTHERS: Final = {
     "triage": keys.triage,
     "approval": keys.approval,
     "mitigation": keys.mitigation,
+    "session": keys.session,
 }
 Entry = tuple[str, str]
 """An index's key, and a member."""
