@@ -102,14 +102,39 @@ def _store_url(value: str) -> str:
     return value
 
 
+def _public_url(value: str) -> str:
+    try:
+        url = urlsplit(value)
+        is_usable = not value or (url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0)
+    except ValueError:
+        is_usable = False
+    if not is_usable or url.path.strip("/") or url.query or url.fragment or url.username is not None:
+        raise ValueError('is not a URL without a path, such as "https://incidents.example.org"')
+    return value.rstrip("/")
+
+
 def _user(value: str) -> str:
     try:
         jid = Jid.parse(value)
     except MalformedError as error:
         raise ValueError(f"is not a JID: {error.rule}") from None
     if not jid.local:
-        raise ValueError("has no local part; servers need no leave, only users (user@domain) do")
+        raise ValueError("has no local part; this is about users (user@domain), not servers")
     return jid.bare
+
+
+def _protected(value: str) -> str:
+    try:
+        return Jid.parse(value).bare
+    except MalformedError as error:
+        raise ValueError(f"is neither a domain nor a JID: {error.rule}") from None
+
+
+def _peer(value: str) -> str:
+    try:
+        return prep_domain(value)
+    except MalformedError as error:
+        raise ValueError(f"is not a server's domain: {error.rule}") from None
 
 
 def _secret(value: SecretStr) -> SecretStr:
@@ -152,6 +177,9 @@ def _read_secret_file(value: object) -> object:
 
 Secrets = tuple[Annotated[SecretStr, AfterValidator(_secret)], ...]
 Users = frozenset[Annotated[str, AfterValidator(_user)]]
+Names = frozenset[Annotated[str, AfterValidator(_protected)]]
+_MOST_DAYS = 3650
+Days = Annotated[int, Field(ge=1, le=_MOST_DAYS)]
 
 
 class _Section(BaseModel):
@@ -164,10 +192,12 @@ class ServerSettings(_Section):
     ingest_listen: Annotated[Address, BeforeValidator(_address)] = Address("127.0.0.1", 8267)
     listen: Annotated[Address, BeforeValidator(_address)] = Address("127.0.0.1", 8268)
     metrics_listen: Annotated[Address, BeforeValidator(_address)] = Address("127.0.0.1", 9268)
+    public_url: Annotated[str, AfterValidator(_public_url)] = ""
 
     @model_validator(mode="after")
     def _differ(self) -> Self:
-        if len({self.ingest_listen, self.listen, self.metrics_listen}) < len(type(self).model_fields):
+        addresses = (self.ingest_listen, self.listen, self.metrics_listen)
+        if len(set(addresses)) < len(addresses):
             raise ValueError("ingest_listen, listen and metrics_listen must be three different addresses")
         return self
 
@@ -187,8 +217,16 @@ class RetentionSettings(_Section):
     quarantine_days: PositiveInt = 30
 
 
+class AutomaticRule(_Section):
+    """One of `policy.approve_automatically`: what `peer` may have done without a yes, at most so often in 24 hours."""
+
+    peer: Annotated[str, AfterValidator(_peer)]
+    action: Literal["block-host"]
+    per_day: Annotated[int, Field(ge=1, le=1000)]
+
+
 class PolicySettings(_Section):
-    """`[policy]`: plain values for the pure rules; `allow_users` holds prepared bare JIDs."""
+    """`[policy]`: plain values for the pure rules; `allow_users` and `protected` hold prepared bare JIDs."""
 
     strangers: Literal["quarantine", "refuse"] = "quarantine"
     unencrypted: Literal["refuse", "accept"] = "refuse"
@@ -197,6 +235,10 @@ class PolicySettings(_Section):
     inquiries: Inquiries = Inquiries.PARTIES
     answer_seconds: PositiveInt = 300
     give_up_seconds: PositiveInt = 86_400
+    approval_days: Days = 7
+    mitigation_days: Days = 30
+    protected: Annotated[Names, NoDecode, BeforeValidator(_listed)] = frozenset()
+    approve_automatically: tuple[AutomaticRule, ...] = ()
     quarantine_max: PositiveInt = 10_000
     quarantine_max_bytes: PositiveInt = 268_435_456
     quarantine_max_per_peer: PositiveInt = 100
@@ -220,6 +262,8 @@ class HostSettings:
     api_url: str = "http://127.0.0.1:5280"
     secrets: tuple[SecretStr, ...]
     insecure: bool = False
+    admins: frozenset[str] = frozenset()
+    viewers: frozenset[str] = frozenset()
 
 
 class HostInput(_Section):
@@ -229,6 +273,8 @@ class HostInput(_Section):
     api_url: str = "http://127.0.0.1:5280"
     secret: Annotated[Secrets, NoDecode, BeforeValidator(_one_or_two)] = ()
     secret_file: Annotated[Secrets, NoDecode, BeforeValidator(_read_secret_file)] = ()
+    admins: Annotated[Users, NoDecode, BeforeValidator(_listed)] = frozenset()
+    viewers: Annotated[Users, NoDecode, BeforeValidator(_listed)] = frozenset()
 
     @field_validator("api_url")
     @classmethod
@@ -367,7 +413,11 @@ def load_settings(path: Path | None = None) -> Settings:
         raise ConfigError("\n".join(unknown))
     hosts = {
         name: HostSettings(
-            api_url=host.api_url, secrets=host.secret or host.secret_file, insecure=host.insecure
+            api_url=host.api_url,
+            secrets=host.secret or host.secret_file,
+            insecure=host.insecure,
+            admins=host.admins,
+            viewers=host.viewers,
         )
         for name, host in data.hosts.items()
     }

@@ -27,6 +27,7 @@ _GROUPS = {
     "check": ("check",),
     "config": ("config",),
     "incidents": ("incidents",),
+    "login": ("login-link",),
     "originate": ("report", "inquire", "request", "respond"),
     "peers": ("peers",),
     "validate": ("validate",),

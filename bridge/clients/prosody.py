@@ -65,15 +65,16 @@ class ProsodyClient:
         # Lua knows no difference between an empty object and an empty array.
         return [dict(one) if isinstance(one, dict) else {} for one in results]
 
-    async def notify(self, host: str, text: str, *, webhook_id: str) -> list[str]:
-        """Send a message to the host's admins; returns the JIDs it was sent to.
+    async def notify(self, host: str, text: str, *, webhook_id: str, to: Sequence[str] = ()) -> list[str]:
+        """Send a message to the host's admins, or to those of them named in `to`; returns whom it was sent to.
 
         Raises:
             UnsupportedError: the host's module cannot do that, or not with this text; nobody was told.
             UnavailableError: Prosody is not reachable or refused the command; nobody is known to be told.
         """
         try:
-            answer = await self._command(host, "operator.notify", {"text": text}, webhook_id)
+            data = {"text": text, "to": list(to)} if to else {"text": text}
+            answer = await self._command(host, "operator.notify", data, webhook_id)
         except _BadRequestError as error:
             raise UnsupportedError(str(error)) from error
         sent = answer.get("sent")

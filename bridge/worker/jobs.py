@@ -18,6 +18,8 @@ from bridge.clients.prosody import ProsodyClient
 from bridge.pipeline.process import process
 from bridge.pipeline.recover import set_aside
 from bridge.pipeline.send_stanzas import send_stanzas
+from bridge.pipeline.sign_in import LANE as SIGN_IN
+from bridge.pipeline.sign_in import send_code
 from bridge.policy.change import Queue, Sent
 from bridge.store import lanes, rq
 from bridge.store.commit import Lease
@@ -76,4 +78,11 @@ def _outgoing(store: Store, prosody: ProsodyClient, settings: config.Settings) -
     async def give_up(lease: Lease) -> None:
         await set_aside(store, lease, now=datetime.now(UTC))
 
-    return OutgoingStories(kinds={"host": LaneKind(call=send, items_per_call=64)}, set_aside=give_up)
+    async def sign_in(lane: str, items: Sequence[bytes]) -> Sent:  # noqa: ARG001 - a Call
+        return await send_code(store, prosody, items, hosts=settings.hosts, now=datetime.now(UTC))
+
+    kinds = {
+        "host": LaneKind(call=send, items_per_call=64),
+        SIGN_IN: LaneKind(call=sign_in, items_per_call=1),
+    }
+    return OutgoingStories(kinds=kinds, set_aside=give_up)
