@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from bridge.cli.lookalike import address_cell, remarks
 from bridge.cli.output import Terminal, cell, moment
-from bridge.cli.related import Related
 from bridge.cli.timeline import entries, print_entries
 from bridge.iodef.model import Contact, Counter, Expectation, HistoryItem, Impact, IncidentId, Source
 from bridge.iodef.model import Incident as Document
 from bridge.log import visible
+from bridge.pipeline.related import Related
 from bridge.policy.record import Incident, Interaction, Notices, Way
 from bridge.policy.trust import Authentication, Stream
 

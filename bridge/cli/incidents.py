@@ -13,8 +13,6 @@ from bridge.cli.arguments import Commands, UsageError, command, group
 from bridge.cli.incident_page import Page, print_page
 from bridge.cli.lookalike import address_cell
 from bridge.cli.output import Exit, Terminal, cell, count
-from bridge.cli.related import related_to
-from bridge.cli.standing import standing
 from bridge.cli.stored import (
     NotFoundError,
     hosts_of,
@@ -33,7 +31,9 @@ from bridge.pipeline import originate
 from bridge.pipeline.export import exported
 from bridge.pipeline.ids import new_id
 from bridge.pipeline.originate import Origin, Originated
+from bridge.pipeline.related import related_to
 from bridge.policy.record import Incident, Interaction, Notices
+from bridge.policy.standing import standing
 from bridge.store import keys
 from bridge.store.connect import Store
 from bridge.webhooks.event import plain

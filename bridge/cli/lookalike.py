@@ -1,89 +1,17 @@
-"""Addresses that only look like one that the operator knows.
+"""How the terminal shows addresses, and those that only look like one that the operator knows."""
 
-House rules: nothing is decided by looks, they are only shown; what is not ASCII stands there in ASCII too.
-"""
-
-import unicodedata
 from collections.abc import Iterable
-from encodings import idna
 
 from bridge.cli.output import cell
-
-_ALIKE = {  # Cyrillic, Greek, Latin letters and digits, by what they are taken for
-    "a": "\u0430\u03b1\u0251",
-    "b": "\u0432",
-    "c": "\u0441",
-    "d": "\u0501",
-    "e": "\u0435\u03b5",
-    "g": "\u0261",
-    "h": "\u04bb\u043d",
-    "i": "\u0456\u03b9\u0269\u0131",
-    "j": "\u0458",
-    "k": "\u043a\u03ba",
-    "l": "1|",
-    "m": "\u043c",
-    "n": "\u043f",
-    "o": "\u043e\u03bf0",
-    "p": "\u0440\u03c1",
-    "q": "\u051b",
-    "r": "\u0433",
-    "s": "\u0455",
-    "t": "\u0442\u03c4",
-    "u": "\u03c5",
-    "v": "\u03bd",
-    "w": "\u051d\u03c9",
-    "x": "\u0445\u03c7",
-    "y": "\u0443",
-}
-_LOOKS_LIKE = str.maketrans({one: letter for letter, many in _ALIKE.items() for one in many})
-_ALSO = (("rn", "m"), ("vv", "w"), ("cl", "d"))
-
-
-def ascii_form(address: str) -> str:
-    """The address in ASCII: its domain with A-labels (RFC 5890 §2.3.2.1), what is before the @ with escapes."""
-    bare, slash, resource = address.partition("/")
-    local, at, domain = bare.rpartition("@")
-    labels = ".".join(_a_label(label) for label in domain.split("."))
-    return f"{_escaped(local)}{at}{labels}{slash}{_escaped(resource)}"
-
-
-def _a_label(label: str) -> str:
-    try:
-        return label if label.isascii() else idna.ToASCII(label).decode("ascii")
-    except UnicodeError:
-        return _escaped(label)
-
-
-def _escaped(text: str) -> str:
-    return text.encode("unicode_escape").decode("ascii") if not text.isascii() else text
+from bridge.policy.lookalike import alike, with_ascii
 
 
 def address_cell(address: str) -> str:
     """The address as it is shown: where it is not ASCII, with its ASCII form beside it."""
-    return cell(address) if address.isascii() else f"{cell(address)} ({ascii_form(address)})"
+    return cell(with_ascii(address))
 
 
 def remarks(addresses: Iterable[str], known: Iterable[str]) -> list[str]:
     """A sentence on each address whose domain looks like one of `known` and is another."""
-    looks = {skeleton(name): name for name in known}
-    names = set(looks.values())
-    found = []
-    for address in dict.fromkeys(addresses):
-        domain = _domain(address)
-        like = looks.get(skeleton(domain))
-        if like is not None and domain.casefold() not in names:
-            found.append(f"Looks alike: {address_cell(address)} is NOT {cell(like)}")
-    return found
-
-
-def _domain(address: str) -> str:
-    return address.partition("/")[0].rpartition("@")[2]
-
-
-def skeleton(name: str) -> str:
-    """A text that is equal for names that look alike: small, and meant for letters that are mixed up in practice."""
-    plain = unicodedata.normalize("NFKD", name.casefold())
-    plain = "".join(letter for letter in plain if not unicodedata.combining(letter)).translate(_LOOKS_LIKE)
-    for pair, one in _ALSO:
-        plain = plain.replace(pair, one)
-    return plain
+    found = alike(addresses, known)
+    return [f"Looks alike: {address_cell(address)} is NOT {cell(like)}" for address, like in found]

@@ -13,7 +13,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,6 +21,8 @@ from typing import Any, TextIO
 from pydantic_core import to_jsonable_python
 
 from bridge.log import visible
+from bridge.policy.words import count as count  # noqa: PLC0414 - commands have it from here
+from bridge.policy.words import moment as moment  # noqa: PLC0414
 
 _GAP = "  "
 _COMMAND = re.compile(r"(?<![\w/-])incident-bridge (?=[a-z])")
@@ -149,11 +151,6 @@ def cell(value: object) -> str:
             return visible(" ".join(str(value).split("\n")))
 
 
-def moment(time: datetime | None) -> str:
-    """`2026-11-21 22:50:07Z`; operators of two servers compare these, so always UTC."""
-    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ") if time else "-"
-
-
 def table_lines(titles: Sequence[str], rows: Iterable[Sequence[object]], *, width: int | None) -> list[str]:
     """Lay out a table, its titles first; over-wide tables lose text in their widest columns first."""
     grid = [list(titles), *([cell(value) for value in row] for row in rows)]
@@ -171,8 +168,3 @@ def _row(texts: Sequence[str], widths: Sequence[int]) -> str:
     return _GAP.join(
         text + " " * (width - cells(text)) for text, width in zip(cut, widths, strict=True)
     ).rstrip()
-
-
-def count(number: int, one: str, many: str | None = None) -> str:
-    """`1 incident`, `2 incidents`."""
-    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 
 from bridge.cli.lookalike import address_cell
 from bridge.cli.output import Terminal, cell, count
-from bridge.cli.standing import is_over, standing
 from bridge.cli.stored import interactions_of, records
 from bridge.pipeline.originate import Originated
 from bridge.policy.record import Incident, Interaction, InteractionState, Peer
+from bridge.policy.standing import is_over, standing
 from bridge.store import keys
 from bridge.store.connect import Store
 from bridge.webhooks.event import plain

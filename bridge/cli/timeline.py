@@ -9,10 +9,10 @@ from datetime import datetime
 
 from bridge.cli.lookalike import address_cell
 from bridge.cli.output import Terminal, cell, count, moment
-from bridge.cli.standing import standing
 from bridge.log import visible
 from bridge.policy.approval import Possibility, possibilities
 from bridge.policy.record import Incident, Interaction, InteractionState, Notices, Outcome, Way
+from bridge.policy.standing import standing
 from bridge.policy.trust import Rule, Trust
 from bridge.xep0268.model import Kind, Status
 

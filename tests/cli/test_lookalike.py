@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.cli.lookalike import address_cell, ascii_form, remarks, skeleton
+from bridge.cli.lookalike import address_cell, remarks
+from bridge.policy.lookalike import ascii_form, skeleton
 
 KNOWN = ["jabber.org", "example.com"]
 

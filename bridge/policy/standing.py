@@ -1,9 +1,9 @@
-"""How an interaction stands, in words: what `--wait` and the timeline of `incidents show` say."""
+"""How an interaction stands, in words: what `--wait`, `incidents show` and the console say."""
 
 from typing import assert_never
 
-from bridge.cli.output import count, moment
 from bridge.policy.record import Interaction, InteractionState
+from bridge.policy.words import count, moment
 from bridge.xmpp.stanza import PeerError
 
 _OVER = (

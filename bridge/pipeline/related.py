@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-from bridge.cli.lookalike import address_cell
-from bridge.cli.stored import records
 from bridge.iodef.model import Incident as Document
 from bridge.iodef.model import IncidentId
+from bridge.policy.lookalike import with_ascii
 from bridge.policy.record import Incident
 from bridge.store import keys, load
 from bridge.store.connect import Store
@@ -31,7 +30,8 @@ async def related_to(store: Store, incident: Incident, document: Document | None
     wanted += [keys.sources(host, address) for address in incident.sources]
     members = await load.newest(store, list(dict.fromkeys(wanted)), limit=_MOST_EACH)
     ids = dict.fromkeys(one for index in members.values() for one in index if one != incident.id)
-    found = await records(store, [keys.incident(one) for one in ids])
+    names = [keys.incident(one) for one in ids]
+    found = (await load.fetch(store, names=names)).records.values() if names else ()
     known = {one.id: one for one in found if isinstance(one, Incident)}
     related: dict[object, Related] = {}
 
@@ -48,7 +48,7 @@ async def related_to(store: Store, incident: Incident, document: Document | None
     take(keys.texts(host, incident.identity.text), "another account of it", incident.identity)
     take(keys.texts(host, incident.identity.text), "its identifier has the same text")
     for address in incident.sources:
-        take(keys.sources(host, address), f"the same source {address_cell(address)}")
+        take(keys.sources(host, address), f"the same source {with_ascii(address)}")
     return list(related.values())
 
 
