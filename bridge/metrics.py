@@ -29,6 +29,8 @@ COUNTERS = {
     "stanzas": Description("Stanzas handed to Prosody: sent, dropped or error.", ("outcome",)),
     "inquiries": Description("Inquiries decided: answered or not-found.", ("outcome",)),
     "sendings": Description("What came of interactions of ours.", ("kind", "outcome")),
+    "approvals": Description("Requests decided about, and what operators did unasked.", ("outcome",)),
+    "mitigations": Description("What came of mitigations.", ("type", "outcome")),
     "retired": Description("Incidents deleted because their time was over.", ("from",)),
     "set_aside": Description("Items set aside because their workers died.", ("queue",)),
 }

@@ -16,6 +16,7 @@ from bridge.iodef.read import read as read_document
 from bridge.iodef.table import tag
 from bridge.pipeline.drafts import Origin as Origin  # noqa: PLC0414 - callers name it with the stories
 from bridge.pipeline.drafts import make_draft, write_payload
+from bridge.pipeline.responses import closed_by_hand
 from bridge.policy import disclosure, events, forwarding, outgoing
 from bridge.policy.admit import INQUIRY_SECONDS, question_name
 from bridge.policy.change import Change, Put, Remember
@@ -134,7 +135,8 @@ async def respond(
             )
         settled = replace(stored, outcome=outcome, original=None)
         event = events.answered(settled, by=draft.id, now=origin.now)
-        return _Plan(drafts=(draft,), more=Change(puts=(Put(stored, settled),), events=(event,)))
+        closed = await closed_by_hand(store, stored, outcome, now=origin.now)
+        return _Plan(drafts=(draft,), more=closed + Change(puts=(Put(stored, settled),), events=(event,)))
 
     return await _store(store, origin, ids, plan)
 

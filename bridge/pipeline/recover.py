@@ -7,6 +7,7 @@ from typing import Any
 
 from bridge import log
 from bridge.errors import Condition, ErrorType, StanzaError
+from bridge.pipeline.mitigate import given_up
 from bridge.policy import lanes, outgoing
 from bridge.policy.admit import repeat_name
 from bridge.policy.change import Change, Forget, Mark, Put, Queue
@@ -39,7 +40,7 @@ class _NoPatience:
 async def set_aside(store: Store, lease: Lease, *, now: datetime) -> None:
     """Set aside the one item of a lease, visibly, and let its lane go on.
 
-    A peer that waits is told to try again later; a sending of ours ends as refused, by ourselves.
+    A peer that waits is told to try again later; a sending of ours ends as refused, by ourselves; a mitigation fails.
 
     Raises:
         ConflictError: somebody else holds the lane now, or is faster each time; nothing was written.
@@ -47,6 +48,8 @@ async def set_aside(store: Store, lease: Lease, *, now: datetime) -> None:
     item = json.loads(lease.items[0])
     for attempt in range(1, _ATTEMPTS + 1):
         change = Change(counts=(("set_aside", lease.queue),)) + await _ended(store, item, now=now)
+        if lease.lane.startswith(lanes.approval_lane("")):
+            change += await given_up(store, item, now=now)
         if lease.queue is Queue.INCIDENTS:
             change += await _failed(store, lease.lane.partition("|")[0], item, now=now)
         try:

@@ -121,7 +121,8 @@ async def _tell_admins(
     notices = (await load.fetch(store, names=[name])).records[name]
     if not isinstance(notices, Notices):
         return Change()
-    text = notice.text(notices, item["notice"])
+    open_approvals = await load.count(store, keys.approvals_open(host))
+    text = notice.text(notices, item["notice"], open_approvals=open_approvals)
     if text is None:
         return Change()
     webhook_id = "n-" + hashlib.sha256(f"{host} {item['id']} {text}".encode()).hexdigest()[:40]

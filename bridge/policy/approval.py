@@ -240,4 +240,4 @@ def _is_harmless(target: Target) -> bool:
     preview = target.preview
     if preview is None or "error" in preview:
         return False
-    return preview.get("exists") is not False and not preview.get("is_admin")
+    return preview.get("exists") is not False and not preview.get("is_admin") and not preview.get("refused")

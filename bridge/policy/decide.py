@@ -4,15 +4,16 @@ House rules: deciding twice gives the same, so every id is made from the interac
 reported itself; nothing here looks anything up: what `State` does not hold does not count.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol, assert_never
 
 from bridge.errors import Condition, ErrorType, StanzaError
 from bridge.iodef.model import Restriction
 from bridge.policy import disclosure, events, forwarding, lanes, notice, outgoing
-from bridge.policy.change import Append, Change, Mark, Put, Remember
+from bridge.policy.approval import propose
+from bridge.policy.change import Append, Change, Mark, Put, Remember, Timer
 from bridge.policy.editions import add_edition
 from bridge.policy.outcome import outcome_of
 from bridge.policy.record import Incident, Interaction, InteractionState, Notices, Peer, incident_id
@@ -30,6 +31,10 @@ class Rules(outgoing.Patience, Protocol):
 
     @property
     def inquiries(self) -> disclosure.Inquiries: ...  # noqa: D102
+    @property
+    def approval_days(self) -> int: ...  # noqa: D102
+    @property
+    def protected(self) -> Collection[str]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,15 +130,30 @@ def _report(state: State, interaction: Interaction, *, now: datetime) -> tuple[S
 
 
 def _request(state: State, interaction: Interaction, *, now: datetime) -> tuple[State, Change]:
-    """Store a request with what it tells; nothing is done about it without the operator's yes."""
+    """Store a request with what it tells, and put it up for approval; a stranger's is shown only."""
     incident = add_edition(state.incidents[interaction.incident_id], interaction)
     change = _received(interaction, now)
     change += Change(
         events=(events.received(interaction, incident, now=now),),
         counts=(("incidents", incident.status, interaction.trust),),
     )
+    if not interaction.quarantined and interaction.trust is Trust.TRUSTED:
+        change += _proposed(state, interaction, now=now)
     state, told = _notify(_with(state, incident), interaction, now=now)
     return state, change + told
+
+
+def _proposed(state: State, interaction: Interaction, *, now: datetime) -> Change:
+    """Put a request up for approval, ask what it would touch, and decline it when nobody decides in time."""
+    expires_at = now + timedelta(days=state.rules.approval_days)
+    made = propose(interaction, protected=state.rules.protected, expires_at=expires_at)
+    item = {"id": f"{made.id}-x", "approval_expired": made.id}
+    append = lanes.approval(made.host, item)
+    return Change(
+        puts=(Put(None, made),),
+        appends=(lanes.preview(made.host, made.id),),
+        timers=(Timer(name=f"approval-{made.id}", due_at=expires_at, append=append),),
+    )
 
 
 def _response(state: State, interaction: Interaction, *, now: datetime) -> tuple[State, Change]:

@@ -8,8 +8,18 @@ from datetime import datetime
 from typing import Any
 
 from bridge.policy.change import Event
-from bridge.policy.record import Incident, Interaction, InteractionState, Outcome, Way
-from bridge.webhooks.event import SCHEMA, EventType, interaction_data
+from bridge.policy.record import (
+    Approval,
+    ApprovalState,
+    Incident,
+    Interaction,
+    InteractionState,
+    Mitigation,
+    MitigationState,
+    Outcome,
+    Way,
+)
+from bridge.webhooks.event import SCHEMA, EventType, interaction_data, plain
 from bridge.xep0268.model import Kind, Status
 
 _REPORTED = {
@@ -22,6 +32,14 @@ _SETTLED = {
     InteractionState.REFUSED: EventType.INTERACTION_REFUSED,
     InteractionState.UNREACHABLE: EventType.INTERACTION_UNREACHABLE,
     InteractionState.UNANSWERED: EventType.INTERACTION_UNANSWERED,
+}
+
+
+_MITIGATED = {
+    MitigationState.APPLIED: EventType.MITIGATION_APPLIED,
+    MitigationState.LIFTED: EventType.MITIGATION_LIFTED,
+    MitigationState.EXPIRED: EventType.MITIGATION_EXPIRED,
+    MitigationState.FAILED: EventType.MITIGATION_FAILED,
 }
 
 
@@ -71,6 +89,60 @@ def answered(asked: Interaction, *, by: str, now: datetime) -> Event:
         status=asked.status or "",
         now=now,
         outcome=str(asked.outcome),
+    )
+
+
+def decided(asked: Interaction, approval: Approval, *, now: datetime) -> Event:
+    """Tell that an operator, or a rule, said yes to a peer's request, or that nobody decided in time."""
+    is_expired = approval.state is ApprovalState.EXPIRED
+    return _about(
+        asked,
+        EventType.REQUEST_EXPIRED if is_expired else EventType.REQUEST_APPROVED,
+        event_id=f"{approval.id}-{'expired' if is_expired else 'approved'}",
+        reporter=asked.peer,
+        status=asked.status or "",
+        now=now,
+        approval={
+            "id": approval.id,
+            "state": str(approval.state),
+            "by": approval.decided_by,
+            "is_automatic": approval.is_automatic,
+            "mitigations": [one.mitigation_id for one in approval.targets if one.mitigation_id],
+        },
+    )
+
+
+def mitigated(mitigation: Mitigation, approval: Approval | None, *, now: datetime) -> Event:
+    """Tell what came of a mitigation; one for each of its revisions and ends."""
+    event_id = f"{mitigation.id}-{mitigation.revision}-{mitigation.state}"
+    requester = approval.requester if approval is not None else ""
+    data = {
+        "schema": SCHEMA,
+        "event_id": event_id,
+        "interaction_id": approval.request if approval is not None else None,
+        "kind": "mitigation",
+        "direction": None,
+        "host": mitigation.host,
+        "peer": {"domain": requester} if requester else None,
+        "incident": {"id": mitigation.incident_id},
+        "mitigation": {
+            "id": mitigation.id,
+            "type": str(mitigation.type),
+            "target": dict(mitigation.target),
+            "state": str(mitigation.state),
+            "by": mitigation.lifted_by or mitigation.by,
+            "applied_at": plain(mitigation.applied_at),
+            "expires_at": plain(mitigation.expires_at),
+            "failure": mitigation.failure or None,
+            "note": mitigation.note or None,
+        },
+        "links": {
+            "self": f"/api/v1/mitigations/{mitigation.id}",
+            "iodef": f"/api/v1/incidents/{mitigation.incident_id}/iodef",
+        },
+    }
+    return Event(
+        host=mitigation.host, id=event_id, type=_MITIGATED[mitigation.state], timestamp=now, data=data
     )
 
 

@@ -42,3 +42,27 @@ def answer(host: str, *, to: str, iq_id: str, item_id: str, interaction_id: str 
 def send(host: str, interaction_id: str, attempt: int) -> Append:
     """Queue one attempt to send an interaction of ours."""
     return outgoing(host, {"id": f"{interaction_id}-s{attempt}", "interaction": None, "send": interaction_id})
+
+
+def approval_lane(host: str) -> str:
+    """Name the lane of what is done on one host's server, and of what expires there.
+
+    It is not the host's, so that a Prosody that is away keeps nothing from being given up or declined in time.
+    """
+    return f"approval:{host}"
+
+
+def approval(host: str, item: dict[str, Any]) -> Append:
+    """Queue an item about an approval or a mitigation."""
+    return Append(queue=Queue.OUTGOING, lane=approval_lane(host), item=item)
+
+
+def preview(host: str, approval_id: str, *, nonce: str = "") -> Append:
+    """Queue the question what an approval's mitigations would touch; `nonce` tells a further one from the first."""
+    return approval(host, {"id": f"{approval_id}-p{nonce}", "preview": approval_id})
+
+
+def carry_out(host: str, mitigation_id: str, revision: int, *, nonce: str = "") -> Append:
+    """Queue telling Prosody of a mitigation's newest revision: that it begins, or ends."""
+    item_id = f"{mitigation_id}-r{revision}{nonce}"
+    return approval(host, {"id": item_id, "carry_out": mitigation_id, "revision": revision})

@@ -4,9 +4,10 @@ House rules: deciding twice gives the same, so a mitigation's id is made from it
 settled stays settled; what a peer is told never says who decided, nor why something failed here.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from bridge.errors import ConfigError
 from bridge.iodef.model import HistoryItem, Text
@@ -29,6 +30,7 @@ GIVE_UP_SECONDS = 86_400
 RETRY_SECONDS = (5, 15, 30, 60)
 """After the first try that found Prosody away, the second, and so on; the last one again and again."""
 
+_MOST_REASON_BYTES = 500
 _NOT_DONE = {
     TargetState.LEFT_OUT: "its operators left it out",
     TargetState.FAILED: "it could not be carried out",
@@ -163,8 +165,13 @@ def _mitigation(approval: Approval, target: Target, yes: Yes) -> Mitigation:
         asked_at=yes.at,
         expires_at=yes.expires_at,
         by=yes.by,
-        reason=f"{asked}approved by {yes.by}; incident {approval.incident_id}",
+        reason=_short(f"{asked}incident {approval.incident_id}, approved by {yes.by}"),
     )
+
+
+def _short(text: str) -> str:
+    """As much of a text as Prosody takes."""
+    return text.encode()[:_MOST_REASON_BYTES].decode(errors="ignore")
 
 
 def decline(
@@ -211,14 +218,39 @@ def lift(mitigation: Mitigation, *, by: str, reason: str, at: datetime) -> Mitig
     )
 
 
-def lifted(mitigation: Mitigation, *, was_gone: bool, at: datetime) -> Mitigation:
-    """Note that Prosody lifted it, or knew nothing of it any more."""
+def lifted(mitigation: Mitigation, detail: Mapping[str, Any] | None, *, at: datetime) -> Mitigation:
+    """Note that it is over, and what the operator should know of how.
+
+    Args:
+        mitigation: the one taken back.
+        detail: what Prosody said; None: it knows nothing of it.
+        at: the time.
+    """
     note = mitigation.note
-    if was_gone and mitigation.applied_at is None:
-        note = _and(note, "it was never in force")
-    elif was_gone:
-        note = _and(note, "Prosody knew nothing of it any more: it had been removed there by hand")
-    return replace(mitigation, state=MitigationState.LIFTED, ended_at=at, note=note, tries=0)
+    for one in _found(mitigation, detail):
+        note = _and(note, one)
+    return replace(mitigation, state=MitigationState.LIFTED, ended_at=at, note=note, tries=0, failure="")
+
+
+def _found(mitigation: Mitigation, detail: Mapping[str, Any] | None) -> Iterator[str]:
+    if detail is None:
+        was_applied = mitigation.applied_at is not None
+        yield (
+            "Prosody knew nothing of it: it had been removed there by hand"
+            if was_applied
+            else "it was never in force"
+        )
+        return
+    if detail.get("was") == "undone":
+        yield "it had been undone on the server by hand"
+    if detail.get("was") == "expired":
+        yield "its time had been over"
+    if detail.get("is_gone"):
+        yield f"{about(mitigation.type, mitigation.target)} does not exist any more"
+    if detail.get("changed_by_hand"):
+        yield "somebody had changed it by hand; that was left as it is"
+    if detail.get("still_mitigated_by"):
+        yield "another mitigation of the same is still in force"
 
 
 def _and(first: str, second: str) -> str:

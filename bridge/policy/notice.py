@@ -40,8 +40,14 @@ def told(notices: Notices, name: str, *, now: datetime) -> Notices:
     return replace(notices, waiting=(), told_at=now)
 
 
-def text(notices: Notices, name: str) -> str | None:
-    """Write the message; None if there is nothing to tell."""
+def text(notices: Notices, name: str, *, open_approvals: int = 0) -> str | None:
+    """Write the message; None if there is nothing to tell.
+
+    Args:
+        notices: what waits.
+        name: `notice` or `digest`.
+        open_approvals: how many requests wait for a yes or no; told unless it is a digest.
+    """
     waiting = notices.digest if name == "digest" else notices.waiting
     if not waiting:
         return None
@@ -60,6 +66,9 @@ def text(notices: Notices, name: str) -> str | None:
         if name == "digest"
         else f"Incidents for {notices.host}:"
     )
+    if open_approvals and name != "digest":
+        waits = "1 request waits" if open_approvals == 1 else f"{open_approvals} requests wait"
+        lines.append(f"{waits} for your yes or no: incident-bridge approvals list")
     return "\n".join([head, *lines, "To see them: incident-bridge incidents list"])
 
 

@@ -134,6 +134,12 @@ async def newest(store: Store, indexes: Sequence[str], *, limit: int) -> dict[st
     }
 
 
+async def count(store: Store, index: str) -> int:
+    """How many members an index has."""
+    async with reaching(store):
+        return int(await store.redis.zcard(index))
+
+
 async def older(store: Store, index: str, *, than: datetime, limit: int) -> tuple[str, ...]:
     """The members of an index from before a moment, oldest first."""
     async with reaching(store):

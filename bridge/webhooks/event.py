@@ -30,13 +30,19 @@ class EventType(StrEnum):
     INQUIRY_RECEIVED = "inquiry.received"
     INQUIRY_ANSWERED = "inquiry.answered"
     REQUEST_RECEIVED = "request.received"
+    REQUEST_APPROVED = "request.approved"
     REQUEST_COMPLETED = "request.completed"
     REQUEST_DECLINED = "request.declined"
+    REQUEST_EXPIRED = "request.expired"
     RESPONSE_RECEIVED = "response.received"
     INTERACTION_ACKNOWLEDGED = "interaction.acknowledged"
     INTERACTION_REFUSED = "interaction.refused"
     INTERACTION_UNREACHABLE = "interaction.unreachable"
     INTERACTION_UNANSWERED = "interaction.unanswered"
+    MITIGATION_APPLIED = "mitigation.applied"
+    MITIGATION_LIFTED = "mitigation.lifted"
+    MITIGATION_EXPIRED = "mitigation.expired"
+    MITIGATION_FAILED = "mitigation.failed"
 
 
 def plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ import aiohttp
 
 from bridge import config
 from bridge.clients.prosody import ProsodyClient
+from bridge.pipeline import mitigate
 from bridge.pipeline.process import process
 from bridge.pipeline.recover import set_aside
 from bridge.pipeline.send_stanzas import send_stanzas
@@ -74,6 +75,9 @@ def _outgoing(store: Store, prosody: ProsodyClient, settings: config.Settings) -
         return await send_stanzas(
             store, prosody, host, items, patience=settings.policy, now=datetime.now(UTC)
         )
+
+    async def approvals(_: str, items: Sequence[bytes]) -> Sent:
+        return await mitigate.work(store, prosody, items, rules=settings.policy, now=datetime.now(UTC))
 
     async def give_up(lease: Lease) -> None:
         await set_aside(store, lease, now=datetime.now(UTC))

@@ -40,6 +40,8 @@ class Rules:
     inquiries: Inquiries = Inquiries.PARTIES
     answer_seconds: int = 300
     give_up_seconds: int = 86_400
+    approval_days: int = 7
+    protected: frozenset[str] = frozenset()
 
 
 def payload(kind: str, *, text: str = "4BF5D2CE-7C90-4860-BEF2-43A7D777D5FF") -> str:

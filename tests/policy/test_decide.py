@@ -11,6 +11,8 @@ from bridge.policy.change import Queue
 from bridge.policy.decide import State, decide, puts
 from bridge.policy.editions import MAX_EDITIONS
 from bridge.policy.record import (
+    Approval,
+    ApprovalState,
     Incident,
     Interaction,
     InteractionState,
@@ -152,11 +154,24 @@ def test_a_trusted_stream_lifts_an_incident_out_of_quarantine(interaction: Make)
     assert (incident.quarantined, incident.current.interaction_id) == (False, "2")
 
 
+def test_a_stranger_s_request_is_not_put_up_for_approval(interaction: Make) -> None:
+    request = interaction(kind="request", trust=Trust.STRANGER)
+    _, change = decide(deciding(request), waiting(request), now=NOW)
+    assert (change.puts, [one.lane for one in change.appends]) == ((), ["host:a.test"])
+
+
 def test_a_request_is_stored_told_and_not_acted_on(interaction: Make) -> None:
     request = interaction(kind="request")
     current, change = decide(deciding(request), waiting(request), now=NOW)
     assert [event.type for event in change.events] == ["request.received"]
-    assert [one.queue for one in change.appends] == [Queue.OUTGOING]  # the empty result, nothing else
+    # The empty result, and the question what it would touch; nothing else.
+    assert [(one.lane, "preview" in one.item) for one in change.appends] == [
+        ("host:a.test", False),
+        ("approval:a.test", True),
+    ]
+    (proposed,) = (put.after for put in change.puts)
+    assert isinstance(proposed, Approval)
+    assert (proposed.id, proposed.state) == (request.id, ApprovalState.OPEN)
     assert current.notices.waiting == (("b.test", Kind.REQUEST, 1),)
 
 

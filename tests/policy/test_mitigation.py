@@ -183,8 +183,10 @@ def test_a_lift_outranks_what_it_lifts_and_says_what_it_found() -> None:
     _, (made,) = approved(proposal("juliet@a.test"))
     under_way = rules.lift(rules.applied(made, at=NOW), by="cli:anna", reason="a mistake", at=LATER)
     assert (under_way.state, under_way.revision) == (MitigationState.LIFTING, 2)
-    assert rules.lifted(under_way, was_gone=False, at=LATER).note == "a mistake"
-    gone = rules.lifted(under_way, was_gone=True, at=LATER)
+    assert rules.lifted(under_way, {"was": "active"}, at=LATER).note == "a mistake"
+    assert "undone on the server" in rules.lifted(under_way, {"was": "undone"}, at=LATER).note
+    assert "does not exist any more" in rules.lifted(under_way, {"is_gone": True}, at=LATER).note
+    gone = rules.lifted(under_way, None, at=LATER)
     assert gone.state is MitigationState.LIFTED
     assert "by hand" in gone.note
     assert not rules.may_be_lifted(gone)

@@ -1,0 +1,382 @@
+"""What waits in a host's lane of approvals: previews, what is carried out and taken back, and what expires.
+
+House rules: Prosody is asked under ids made from the mitigation and its revision, so that a repeat after a crash is
+one; what it answers, what follows from it and who is told of it is one commit; nothing waits here for ever.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from bridge import log
+from bridge.errors import UnavailableError, UnsupportedError
+from bridge.pipeline.actors import BRIDGE
+from bridge.pipeline.approve import Rules as ApproveRules
+from bridge.pipeline.approve import accept, audit, protected_now
+from bridge.pipeline.responses import tell
+from bridge.policy import events, lanes
+from bridge.policy import mitigation as rules_of
+from bridge.policy.approval import may_be_automatic
+from bridge.policy.change import Change, Put, Sent, Timer
+from bridge.policy.mitigation import GIVE_UP_SECONDS, RETRY_SECONDS, Yes
+from bridge.policy.record import (
+    Approval,
+    ApprovalState,
+    Incident,
+    Interaction,
+    Mitigation,
+    MitigationState,
+    Outcome,
+    Peer,
+    Record,
+    Target,
+    TargetState,
+)
+from bridge.store import keys, load
+from bridge.store.connect import Store
+
+_log = log.get(__name__)
+
+_NOT_FOUND = 404
+_WAITING = {MitigationState.PENDING, MitigationState.LIFTING}
+_ACTIONS = {
+    MitigationState.APPLIED: "mitigation.applied",
+    MitigationState.LIFTED: "mitigation.lifted",
+    MitigationState.EXPIRED: "mitigation.expired",
+    MitigationState.FAILED: "mitigation.failed",
+}
+Item = dict[str, Any]
+
+
+class Answer(Protocol):
+    """What Prosody says to a command about a mitigation."""
+
+    @property
+    def ok(self) -> bool: ...  # noqa: D102
+    @property
+    def status(self) -> int: ...  # noqa: D102
+    @property
+    def error(self) -> str: ...  # noqa: D102
+    @property
+    def detail(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+
+class Server(Protocol):
+    """What is asked of the host's Prosody; see `clients.prosody.ProsodyClient`."""
+
+    async def preview(  # noqa: D102
+        self,
+        host: str,
+        *,
+        account: str | None = None,
+        domain: str | None = None,
+        room: str | None = None,
+        jid: str | None = None,
+    ) -> Mapping[str, Any]: ...
+    async def mitigate(  # noqa: D102
+        self,
+        host: str,
+        action: str,
+        *,
+        mitigation: str,
+        revision: int,
+        expires_at: datetime,
+        target: Mapping[str, str],
+        reason: str,
+        webhook_id: str,
+    ) -> Answer: ...
+    async def lift(self, host: str, *, mitigation: str, revision: int, webhook_id: str) -> Answer: ...  # noqa: D102
+
+
+class AutomaticRule(Protocol):
+    """One of `policy.approve_automatically`."""
+
+    @property
+    def peer(self) -> str: ...  # noqa: D102
+    @property
+    def action(self) -> str: ...  # noqa: D102
+    @property
+    def per_day(self) -> int: ...  # noqa: D102
+
+
+class Rules(ApproveRules, Protocol):
+    """What the operator configured that matters here; see `[policy]`."""
+
+    @property
+    def approve_automatically(self) -> Sequence[AutomaticRule]: ...  # noqa: D102
+
+
+async def work(store: Store, server: Server, items: Sequence[bytes], *, rules: Rules, now: datetime) -> Sent:
+    """Do what the first item says."""
+    item = json.loads(items[0])
+    return Sent(1, await _change(store, server, item, rules, now))
+
+
+async def _change(store: Store, server: Server, item: Item, rules: Rules, now: datetime) -> Change:
+    if "preview" in item:
+        return await _preview(store, server, item, rules, now)
+    if "carry_out" in item:
+        return await _carry_out(store, server, item, now)
+    if "mitigation_expired" in item:
+        return await _expire(store, item["mitigation_expired"], now)
+    return await _expire_approval(store, item["approval_expired"], now)
+
+
+async def _carry_out(store: Store, server: Server, item: Item, now: datetime) -> Change:
+    """Tell Prosody that a mitigation begins or ends, and note what it says."""
+    known = await _mitigation(store, item["carry_out"])
+    if known is None or known.revision != item["revision"] or known.state not in _WAITING:
+        return Change()
+    try:
+        after = _answered(known, await _ask(server, known), now)
+    except UnsupportedError as error:
+        after = rules_of.failed(known, str(error), at=now)
+    except UnavailableError as error:
+        if now < known.asked_at + timedelta(seconds=GIVE_UP_SECONDS):
+            return _again(known, error, now)
+        after = rules_of.failed(known, f"Prosody could not be reached for a day: {error}", at=now)
+    return await settled(store, known, after, now=now)
+
+
+async def _ask(server: Server, one: Mitigation) -> Answer:
+    webhook_id = f"m-{one.id}-{one.revision}"
+    if one.state is MitigationState.LIFTING:
+        return await server.lift(one.host, mitigation=one.id, revision=one.revision, webhook_id=webhook_id)
+    return await server.mitigate(
+        one.host,
+        str(one.type),
+        mitigation=one.id,
+        revision=one.revision,
+        expires_at=one.expires_at,
+        target=one.target,
+        reason=one.reason,
+        webhook_id=webhook_id,
+    )
+
+
+def _answered(known: Mitigation, answer: Answer, now: datetime) -> Mitigation:
+    is_lift = known.state is MitigationState.LIFTING
+    if is_lift and (answer.ok or answer.status == _NOT_FOUND):
+        return rules_of.lifted(known, answer.detail if answer.ok else None, at=now)
+    if not answer.ok:
+        return rules_of.failed(known, answer.error or f"Prosody answered {answer.status}", at=now)
+    return rules_of.applied(known, at=now)
+
+
+def _again(known: Mitigation, error: UnavailableError, now: datetime) -> Change:
+    """Try again soon."""
+    _log.warning("a mitigation waits for Prosody", host=known.host, mitigation=known.id, reason=str(error))
+    after = replace(known, tries=known.tries + 1, failure=str(error))
+    delay = RETRY_SECONDS[min(after.tries, len(RETRY_SECONDS)) - 1]
+    append = lanes.carry_out(known.host, known.id, known.revision, nonce=f"t{after.tries}")
+    timer = Timer(name=f"carry-{known.id}", due_at=now + timedelta(seconds=delay), append=append)
+    return Change(puts=(Put(known, after),), timers=(timer,))
+
+
+async def settled(
+    store: Store, before: Mitigation, after: Mitigation, *, now: datetime, is_plain: bool = False
+) -> Change:
+    """Write what came of a mitigation: its approval, the incident's history, the event, and the requester's response.
+
+    Args:
+        store: where it lies.
+        before: as stored.
+        after: as it is now.
+        now: the time.
+        is_plain: see `responses.tell`.
+    """
+    names = [keys.approval(before.approval_id), keys.incident(before.incident_id)]
+    records = (await load.fetch(store, names=names)).records
+    known, incident = (records[name] for name in names)
+    approval = known if isinstance(known, Approval) else None
+    detail = after.failure or after.note or rules_of.about(after.type, after.target)
+    change = Change(
+        puts=(Put(before, after), *_history(incident, before, after, now)),
+        events=(events.mitigated(after, approval, now=now),),
+        audits=(audit(after.host, BRIDGE, _ACTIONS[after.state], after.id, detail, now=now),),
+        counts=(("mitigations", str(after.type), str(after.state)),),
+    )
+    _log.info(
+        "mitigation", host=after.host, mitigation=after.id, type=str(after.type), state=str(after.state)
+    )
+    if approval is None:
+        return change
+    progressed = rules_of.progress(approval, after)
+    if progressed is not approval:
+        change += Change(puts=(Put(approval, progressed),))
+    return change + await _tell(store, approval, progressed, after, now=now, is_plain=is_plain)
+
+
+async def _tell(
+    store: Store, before: Approval, approval: Approval, one: Mitigation, *, now: datetime, is_plain: bool
+) -> Change:
+    """Answer the requester once all is known, and tell it of what ends later."""
+    if approval.request is None or approval.state is ApprovalState.APPROVED:
+        return Change()
+    is_answer = before.state is ApprovalState.APPROVED
+    if not is_answer and (one.applied_at is None or one.state is MitigationState.FAILED):
+        return Change()
+    ids = [each.mitigation_id for each in approval.targets if each.mitigation_id]
+    records = (await load.fetch(store, names=[keys.mitigation(each) for each in ids])).records.values()
+    found = {each.id: each for each in records if isinstance(each, Mitigation)} | {one.id: one}
+    return await tell(
+        store,
+        approval,
+        tuple(found.values()),
+        about="settled" if is_answer else f"{one.id}-{one.revision}-{one.state}",
+        outcome=rules_of.outcome(approval) if is_answer else None,
+        now=now,
+        is_plain=is_plain,
+    )
+
+
+def _history(
+    incident: Record | None, before: Mitigation, after: Mitigation, now: datetime
+) -> tuple[Put, ...]:
+    """What goes into the incident's History: that it began, and that what was in force is over."""
+    if not isinstance(incident, Incident):
+        return ()
+    if after.state is MitigationState.APPLIED:
+        item = rules_of.began(after)
+    elif after.state in {MitigationState.LIFTED, MitigationState.EXPIRED} and before.applied_at is not None:
+        item = rules_of.ended(after)
+    else:
+        return ()
+    return (Put(incident, rules_of.with_history(incident, item, at=now)),)
+
+
+async def _expire(store: Store, mitigation_id: str, now: datetime) -> Change:
+    """Note that a mitigation's time is over; Prosody has ended it by itself."""
+    known = await _mitigation(store, mitigation_id)
+    after = None if known is None else rules_of.expired(known, at=now)
+    if known is None or after is None:
+        return Change()
+    return await settled(store, known, after, now=now)
+
+
+async def _expire_approval(
+    store: Store, approval_id: str, now: datetime, *, is_plain: bool = False
+) -> Change:
+    """Decline a request that nobody decided about in time."""
+    known = await _approval(store, approval_id)
+    if known is None or known.state is not ApprovalState.OPEN:
+        return Change()
+    why = "nobody decided about it in time"
+    after = rules_of.decline(
+        known, state=ApprovalState.EXPIRED, by=BRIDGE.name, origin="", reason=why, at=now
+    )
+    told = await tell(store, after, (), about="expired", outcome=Outcome.DECLINED, now=now, is_plain=is_plain)
+    return told + Change(
+        puts=(Put(known, after),),
+        audits=(audit(known.host, BRIDGE, "approval.expire", known.id, why, now=now),),
+        counts=(("approvals", "expired"),),
+    )
+
+
+async def _preview(store: Store, server: Server, item: Item, rules: Rules, now: datetime) -> Change:
+    """Ask what an approval's mitigations would touch; where a rule says so, approve it at once."""
+    known = await _approval(store, item["preview"])
+    if known is None or known.state is not ApprovalState.OPEN:
+        return Change()
+    try:
+        after = await previewed(store, server, known, rules=rules, now=now)
+    except UnavailableError as error:
+        return _preview_again(known, item, error, now)
+    automatic = await _automatic(store, known, after, rules, now)
+    return automatic or Change(puts=(Put(known, after),))
+
+
+async def previewed(
+    store: Store, server: Server, approval: Approval, *, rules: Rules, now: datetime
+) -> Approval:
+    """Ask Prosody what each target that is offered would touch.
+
+    Raises:
+        UnavailableError: it cannot be reached.
+    """
+    targets = tuple([await _previewed(server, approval.host, one) for one in approval.targets])
+    ready = await protected_now(store, replace(approval, targets=targets), rules)
+    return replace(ready, previewed_at=now)
+
+
+async def _previewed(server: Server, host: str, target: Target) -> Target:
+    if target.state is not TargetState.OFFERED:
+        return target
+    try:
+        found = dict(await server.preview(host, **target.fields))
+    except UnsupportedError as error:
+        found = {"error": str(error)}
+    return replace(target, preview=found)
+
+
+def _preview_again(known: Approval, item: Item, error: UnavailableError, now: datetime) -> Change:
+    """Ask again soon, for a day; it can be approved without."""
+    if now >= known.created_at + timedelta(seconds=GIVE_UP_SECONDS):
+        return Change()
+    tries = item.get("tries", 0) + 1
+    _log.warning("a preview waits for Prosody", host=known.host, approval=known.id, reason=str(error))
+    delay = RETRY_SECONDS[min(tries, len(RETRY_SECONDS)) - 1]
+    again = {"id": f"{known.id}-p-t{tries}", "preview": known.id, "tries": tries}
+    due_at = now + timedelta(seconds=delay)
+    append = lanes.approval(known.host, again)
+    return Change(timers=(Timer(name=f"preview-{known.id}", due_at=due_at, append=append),))
+
+
+async def _automatic(
+    store: Store, before: Approval, approval: Approval, rules: Rules, now: datetime
+) -> Change | None:
+    """Say yes where a rule of the operator's does; None: it waits for a person."""
+    rule = next((one for one in rules.approve_automatically if one.peer == approval.requester), None)
+    if rule is None or approval.request is None:
+        return None
+    names = [keys.interaction(approval.request), keys.peer(approval.host, approval.requester)]
+    records = (await load.fetch(store, names=names)).records
+    asked, peer = (records[name] for name in names)
+    if not isinstance(asked, Interaction) or not isinstance(peer, Peer):
+        return None
+    if not may_be_automatic(approval, action=rule.action, per_day=rule.per_day, done=peer.automatic, now=now):
+        return None
+    yes = Yes(
+        by=BRIDGE.name,
+        at=now,
+        expires_at=now + timedelta(days=rules.mitigation_days),
+        is_automatic=True,
+        reason=f"policy.approve_automatically allows {rule.action} for {rule.peer}",
+    )
+    after, change = accept(before, approval, rules_of.chosen(approval, None), yes, asked)
+    spent = [one for one in peer.automatic if one[1] > now - timedelta(days=1)]
+    spent += [(rule.action, now) for one in after.targets if one.mitigation_id]
+    return change + Change(puts=(Put(peer, replace(peer, automatic=tuple(spent))),))
+
+
+async def given_up(store: Store, item: Item, *, now: datetime) -> Change:
+    """What is written when an item killed its worker again and again: it failed, visibly, and the requester is told."""
+    why = "this server failed to carry it out; it may be in force all the same"
+    if "carry_out" in item:
+        known = await _mitigation(store, item["carry_out"])
+        if known is None or known.revision != item["revision"] or known.state not in _WAITING:
+            return Change()
+        return await settled(store, known, rules_of.failed(known, why, at=now), now=now, is_plain=True)
+    if "mitigation_expired" in item:
+        known = await _mitigation(store, item["mitigation_expired"])
+        after = None if known is None else rules_of.expired(known, at=now)
+        if known is None or after is None:
+            return Change()
+        return await settled(store, known, after, now=now, is_plain=True)
+    if "approval_expired" in item:
+        return await _expire_approval(store, item["approval_expired"], now, is_plain=True)
+    return Change()
+
+
+async def _mitigation(store: Store, mitigation_id: str) -> Mitigation | None:
+    name = keys.mitigation(mitigation_id)
+    found = (await load.fetch(store, names=[name])).records[name]
+    return found if isinstance(found, Mitigation) else None
+
+
+async def _approval(store: Store, approval_id: str) -> Approval | None:
+    name = keys.approval(approval_id)
+    found = (await load.fetch(store, names=[name])).records[name]
+    return found if isinstance(found, Approval) else None
