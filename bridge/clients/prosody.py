@@ -7,6 +7,7 @@ import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from bridge.webhooks import signature
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10, connect=3)
 _MAX_ANSWER_BYTES = 1024 * 1024
+_MAX_PAGES = 100
 
 
 class Secret(Protocol):
@@ -39,8 +41,39 @@ def keys_of(host: Host) -> list[bytes]:
     return [signature.decode_secret(secret.get_secret_value()) for secret in host.secrets]
 
 
+class _RefusedError(UnavailableError):
+    """The module itself answered 404 or 409: a reason to give up, not to try again."""
+
+    def __init__(self, what: str, *, status: int, detail: Mapping[str, Any]) -> None:
+        super().__init__(what, retry_after_seconds=5)
+        self.status = status
+        self.error = str(detail["error"])
+        self.detail = detail
+
+
 class _BadRequestError(UnavailableError):
     """Prosody answered 400; `stanza.send` and `host.describe` wait until the operator has updated the module."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mitigated:
+    """What Prosody answered about a mitigation.
+
+    Attributes:
+        ok: whether it is in force, or lifted, as asked.
+        status: 200, or 404 (no such account, room or mitigation), or 409 (refused, or a newer revision is known).
+        error: Prosody's reason in English where it is not `ok`, else "".
+        detail: all that it answered. After `mitigate`: `is_new`, `is_done` (false: Prosody goes on trying by itself),
+            `together_with` (other mitigations of that target). After `lift`: `was` (`active`, or how it had ended
+            before: `lifted`, `expired`, `undone`), `is_done`, `still_mitigated_by`, and where something was restored
+            `is_gone` (account or room does not exist any more) and `changed_by_hand` (the affiliation that somebody
+            else set).
+    """
+
+    ok: bool
+    status: int
+    error: str = ""
+    detail: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ProsodyClient:
@@ -82,7 +115,107 @@ class ProsodyClient:
 
     async def describe(self, host: str) -> dict[str, Any]:
         """Ask for versions, admins and capabilities of the host's Prosody."""
-        return await self._command(host, "host.describe", {}, f"d-{secrets.token_hex(16)}")
+        return await self._command(host, "host.describe", {}, _new_id())
+
+    async def preview(
+        self,
+        host: str,
+        *,
+        account: str | None = None,
+        domain: str | None = None,
+        room: str | None = None,
+        jid: str | None = None,
+    ) -> Mapping[str, Any]:
+        """Ask what mitigating an account, a domain, or a jid in a room would touch.
+
+        The answer has `exists`, `is_admin`, `refused` (why Prosody would refuse it, or None), `mitigated_by` (ids),
+        `rooms` (each `room` and the `occupants` concerned), and where it applies `sessions`, `contacts` with
+        `contacts_complete`, `streams`, `affiliation`, `occupants` of that room who would be removed and
+        `occupants_in_all`.
+
+        Raises:
+            UnsupportedError: the host's module cannot do that, or the target is not one.
+            UnavailableError: Prosody is not reachable or refused the command.
+        """
+        named = {"account": account, "domain": domain, "room": room, "jid": jid}
+        target = {name: value for name, value in named.items() if value is not None}
+        answer = (await self._mitigation(host, "impact.preview", target, _new_id())).detail
+        # Lua knows no difference between an empty object and an empty array.
+        lists = {name: list(answer.get(name) or ()) for name in ("rooms", "mitigated_by")}
+        return {**answer, **lists}
+
+    async def mitigate(
+        self,
+        host: str,
+        action: str,
+        *,
+        mitigation: str,
+        revision: int,
+        expires_at: datetime,
+        target: Mapping[str, str],
+        reason: str,
+        webhook_id: str,
+    ) -> Mitigated:
+        """Carry out `account.suspend`, `domain.block` or `room.ban`; the same id and revision again changes nothing.
+
+        Args:
+            host: whose Prosody does it.
+            action: the command.
+            mitigation: its id, of at most 128 letters, digits and `_.-`.
+            revision: from 1 on; a lower one than Prosody knows is refused.
+            expires_at: aware; Prosody ends it then by itself.
+            target: `account`, or `domain`, or `room` and `jid`.
+            reason: at most 500 bytes of text for the operators, which a room shows to those who see its bans.
+            webhook_id: the same for every try.
+
+        Raises:
+            UnsupportedError: the host's module cannot do that; nothing was done.
+            UnavailableError: Prosody is not reachable or refused the command; whether it was done is not known.
+        """
+        data = {
+            "mitigation": mitigation,
+            "revision": revision,
+            "expires_at": expires_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "reason": reason,
+            **target,
+        }
+        return await self._mitigation(host, action, data, webhook_id)
+
+    async def lift(self, host: str, *, mitigation: str, revision: int, webhook_id: str) -> Mitigated:
+        """End a mitigation; `revision` is higher than that of the mitigation as it was carried out.
+
+        What is lifted, expired or undone already is `ok` too; `detail["was"]` says which.
+
+        Raises:
+            UnsupportedError, UnavailableError: see `mitigate`.
+        """
+        data = {"mitigation": mitigation, "revision": revision}
+        return await self._mitigation(host, "mitigation.lift", data, webhook_id)
+
+    async def mitigations(self, host: str) -> list[Mapping[str, Any]]:
+        """List the mitigations that are in force, by id: `mitigation`, `revision`, `type`, target, times, `reason`.
+
+        Raises:
+            UnsupportedError, UnavailableError: see `mitigate`.
+        """
+        rows: list[Mapping[str, Any]] = []
+        data: dict[str, Any] = {}
+        for _ in range(_MAX_PAGES):
+            answer = await self._mitigation(host, "mitigations.list", data, _new_id())
+            rows += [one for one in answer.detail.get("mitigations") or () if isinstance(one, dict)]
+            after = answer.detail.get("next")
+            if not after:
+                return rows
+            data = {"after": after}
+        raise UnavailableError(f"Prosody of {host} lists mitigations without end; is its module up to date?")
+
+    async def _mitigation(self, host: str, kind: str, data: Mapping[str, Any], webhook_id: str) -> Mitigated:
+        try:
+            return Mitigated(ok=True, status=200, detail=await self._command(host, kind, data, webhook_id))
+        except _BadRequestError as error:
+            raise UnsupportedError(str(error)) from error
+        except _RefusedError as error:
+            return Mitigated(ok=False, status=error.status, error=error.error, detail=error.detail)
 
     async def _command(
         self, host: str, kind: str, data: Mapping[str, Any], webhook_id: str
@@ -136,6 +269,8 @@ _ADVICE = {
 
 def _read(host: str, status: int, body: bytes) -> dict[str, Any]:
     """Read an answer; everything but 200 with JSON is a reason to try again and to tell the operator."""
+    if status in {404, 409} and (detail := _own_error(body)):
+        raise _RefusedError(f"Prosody of {host} refused it: {detail['error']}", status=status, detail=detail)
     if status != 200:  # noqa: PLR2004 - HTTP
         text = body[:200].decode("utf-8", "replace")
         advice = _ADVICE.get(status, "see Prosody's log")
@@ -152,3 +287,16 @@ def _read(host: str, status: int, body: bytes) -> dict[str, Any]:
             f"Prosody of {host} answered no JSON object; is api_url right?", retry_after_seconds=5
         )
     return answer
+
+
+def _own_error(body: bytes) -> dict[str, Any] | None:
+    """Return the module's own error; Prosody's HTTP server knows 404 too, and answers it as a page."""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) and isinstance(answer.get("error"), str) else None
+
+
+def _new_id() -> str:
+    return f"d-{secrets.token_hex(16)}"

@@ -17,6 +17,7 @@ local commands_mt = { __index = commands_methods };
 -- deps: host, keys, webhook, notice, recorded, kind_types; is_allowed(ip); clock(); is_local_domain(domain);
 -- claim_reply(to, id); send(stanza) -> whether it went; new_id(); admins() -> a list of JIDs;
 -- describe() -> table; count(type, outcome); log(level, text, ...);
+-- mitigator: apply(type, data), lift(data), list(data); preview(data): each a table, or nil, why not, and the status;
 -- problem: why nothing can be done, or nil.
 local function new(deps)
 	return setmetatable({ deps = deps }, commands_mt);
@@ -134,6 +135,22 @@ handlers["host.describe"] = function (self)
 	return self.deps.describe();
 end
 
+for _, type in ipairs { "account.suspend", "domain.block", "room.ban" } do
+	handlers[type] = function (self, data) return self.deps.mitigator:apply(type, data); end;
+end
+
+handlers["mitigation.lift"] = function (self, data)
+	return self.deps.mitigator:lift(data);
+end
+
+handlers["mitigations.list"] = function (self, data)
+	return self.deps.mitigator:list(data);
+end
+
+handlers["impact.preview"] = function (self, data)
+	return self.deps.preview(data);
+end
+
 local function answer(status, content)
 	return {
 		status_code = status;
@@ -153,16 +170,18 @@ local function read_command(self, body)
 	return command, handler;
 end
 
+local outcomes = { [200] = "ok", [400] = "bad_request", [404] = "not_found", [409] = "refused" };
+
 local function execute(self, body)
 	local command, handler = read_command(self, body);
 	if not command then
 		self.deps.count("unknown", "bad_request");
 		return answer(400, { error = handler });
 	end
-	local content, why = handler(self, command.data);
-	self.deps.count(command.type, content and "ok" or "bad_request");
-	if not content then return answer(400, { error = why }); end
-	return answer(200, content);
+	local content, why, status = handler(self, command.data);
+	status = content and 200 or status or 400;
+	self.deps.count(command.type, outcomes[status] or "failed");
+	return answer(status, content or { error = why });
 end
 
 local advice = {

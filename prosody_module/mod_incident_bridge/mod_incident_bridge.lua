@@ -1,21 +1,35 @@
--- mod_incident_bridge: relays XEP-0268 incident IQs to the incident bridge, and sends what the bridge answers.
+-- mod_incident_bridge: relays XEP-0268 incident IQs to the incident bridge, sends what the bridge answers, and carries
+-- out the mitigations that its operators decided on.
 --
 -- This file is MIT/X11 licensed.
+
+if module.host == "*" then -- prosodyctl mod_incident_bridge …
+	module.command = module:require "control".command(module);
+	return;
+end
 
 local http = require "net.http";
 local jid_host = require "util.jid".host;
 local new_id = require "util.uuid".generate;
 local st = require "util.stanza";
 local time = require "util.time";
+local usermanager = require "core.usermanager";
+local load_roster = require "core.rostermanager".load_roster;
 local xpcall = require "util.xpcall".xpcall;
 
+local new_accounts = module:require "accounts".new;
 local new_client = module:require "client".new;
 local new_commands = module:require "commands".new;
+local new_domains = module:require "domains".new;
 local new_queue = module:require "fair_queue".new;
-local describe_host = module:require "host".describe;
+local own = module:require "host";
+local mitigations = module:require "mitigations";
+local new_mitigator = module:require "mitigator".new;
 local notice = module:require "notice";
+local new_preview = module:require "preview".new;
 local refusals = module:require "refusals";
 local relays = module:require "relay";
+local new_rooms = module:require "rooms".new;
 local settings = module:require "settings";
 local describe_stream = module:require "stream".describe;
 local webhook = module:require "webhook";
@@ -23,6 +37,8 @@ local webhook = module:require "webhook";
 local host = module.host;
 local xmlns = "urn:xmpp:incident:2";
 local recorded_answers, recorded_seconds = 10000, 600;
+local look_seconds = 2; -- how late expiry, and undo by prosodyctl, may be
+local before_all = 10000; -- a priority
 
 -- COMPAT: get_option_period and get_option_integer are in Prosody 13, not in 0.12
 local get_period = module.get_option_period or module.get_option_number;
@@ -85,6 +101,46 @@ local function list_admins()
 	return admins;
 end
 
+local is_admin = own.new_is_admin(host, list_admins, usermanager);
+
+local function is_own(domain)
+	return own.is_own(domain, host, prosody.hosts, muc_domains);
+end
+
+local function list_own()
+	return own.list_own(host, prosody.hosts, muc_domains);
+end
+
+local function user_exists(username)
+	return usermanager.user_exists(username, host) and true or false;
+end
+
+local mitigator;
+local rooms = new_rooms { host = host, hosts = prosody.hosts, is_own = is_own, is_admin = is_admin };
+local accounts = new_accounts {
+	host = host, hosts = prosody.hosts, user_exists = user_exists, is_admin = is_admin, timer = timer;
+	connections = function () return module:shared("/*/c2s/sessions"); end;
+	is_suspended = function (account) return mitigator:has("account.suspend", account); end;
+};
+local domains = new_domains {
+	host = host, hosts = prosody.hosts, list_own = list_own, admins = list_admins, rooms = rooms, timer = timer;
+	incoming = function () return prosody.incoming_s2s; end;
+	is_blocked = function (domain) return mitigator:has("domain.block", domain); end;
+	send = function (stanza, from_host) prosody.core_post_stanza(prosody.hosts[from_host], stanza); end;
+};
+local effects = { ["account.suspend"] = accounts, ["domain.block"] = domains, ["room.ban"] = rooms };
+mitigator = new_mitigator {
+	mitigations = mitigations, effects = effects, clock = time.now, log = log;
+	store = module:open_store(mitigations.store, "keyval");
+	undo_store = module:open_store(mitigations.undo_store, "keyval");
+};
+local preview = new_preview {
+	mitigations = mitigations, host = host, effects = effects, accounts = accounts, domains = domains, rooms = rooms;
+	mitigator = mitigator, user_exists = user_exists, is_admin = is_admin, now = time.monotonic;
+	users = function () return usermanager.users(host); end;
+	load_roster = function (username) return (load_roster(username, host)); end;
+};
+
 local client = not problem and new_client {
 	url = url;
 	new_http = function () return http.default.new { connection_pooling = true }; end; -- COMPAT: pooling begins with 13
@@ -109,10 +165,12 @@ local commands = new_commands {
 	claim_reply = function (to, id) return relay:claim_reply(to, id); end;
 	admins = list_admins;
 	count = function (type, outcome) commanded:with_labels(type, outcome):add(1); end;
+	mitigator = mitigator;
+	preview = function (data) return preview:preview(data); end;
 	describe = function ()
-		return describe_host {
+		return own.describe {
 			host = host, hosts = prosody.hosts, prosody_version = prosody.version, muc = muc_domains;
-			admins = list_admins();
+			admins = list_admins(), mitigations = mitigator:count();
 		};
 	end;
 };
@@ -159,6 +217,41 @@ module:hook("s2s-authenticated", function (event)
 	if event.session and event.host then memory_of(event.session).mechanisms[event.host] = event.mechanism; end
 end, 10);
 
+-- What a mitigation forbids goes on where this module fails: it stands in the way of every stanza.
+local function in_the_way(object, method)
+	return function (...)
+		local ok, result = xpcall(object[method], debug.traceback, object, ...);
+		if ok then return result; end
+		log("error", "Please report this error in mod_incident_bridge: %s", result);
+	end;
+end
+
+module:hook("pre-resource-bind", in_the_way(accounts, "refuse_bind"), before_all);
+for _, version in ipairs { "2", "3" } do
+	module:hook_tag("urn:xmpp:sm:" .. version, "resume", in_the_way(accounts, "refuse_resumption"), before_all);
+end
+
+local refuse_incoming, refuse_outgoing = in_the_way(domains, "refuse_incoming"), in_the_way(domains, "refuse_outgoing");
+local renew_room = in_the_way({ renew = function (_, event) mitigator:renew_room(event.room.jid); end }, "renew");
+
+-- The host's components come and go by themselves.
+local function stand_in_the_way(name)
+	local session = prosody.hosts[name];
+	if name ~= host and not is_own(name) then return; end
+	for _, stanza_name in ipairs { "message", "presence", "iq" } do
+		for _, kind in ipairs { "/host", "/bare", "/full" } do
+			module:hook_object_event(session.events, stanza_name .. kind, refuse_incoming, before_all);
+		end
+	end
+	module:hook_object_event(session.events, "route/remote", refuse_outgoing, before_all);
+	module:hook_object_event(session.events, "muc-room-created", renew_room);
+end
+
+for _, name in ipairs(list_own()) do stand_in_the_way(name); end
+module:hook_global("host-activated", function (name)
+	if name ~= host then stand_in_the_way(name); end
+end);
+
 module:add_feature(xmlns);
 
 module:depends("http");
@@ -192,6 +285,14 @@ end
 
 -- Before mod_s2s closes the streams.
 module:hook_global("server-stopping", function () relay:stop(); end);
+
+mitigator:open();
+local look = in_the_way(mitigator, "look");
+look();
+module:add_timer(look_seconds, function ()
+	look();
+	return look_seconds;
+end);
 
 if problem then
 	module:log_status("error", "%s", problem);

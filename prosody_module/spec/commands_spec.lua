@@ -30,6 +30,16 @@ local function new_world(problem)
 		new_id = function () return "new-" .. #world.sent + 1; end;
 		admins = function () return world.admins; end;
 		describe = function () return { host = "a.test" }; end;
+		preview = function (data) return { exists = data.account == "x@a.test" }; end;
+		mitigator = {
+			apply = function (_, type, data)
+				if data.account == "gone@a.test" then return nil, "no such account", 404; end
+				if type == "domain.block" then return nil, "refused", 409; end
+				return { mitigation = data.mitigation };
+			end;
+			lift = function () return nil, "stored nowhere", 503; end;
+			list = function () return { mitigations = {} }; end;
+		};
 		count = function (type, outcome) table.insert(world.counted, type .. " " .. outcome); end;
 		log = function (level, text, ...) table.insert(world.logged, level .. ": " .. text:format(...)); end;
 	};
@@ -277,7 +287,7 @@ describe("a command", function ()
 		assert.equal(400, (post(world, "host.describe", { host = "b.test" })));
 		assert.equal(400, (post(world, "host.describe", {})));
 		assert.equal(400, (post(world, "host.describe", nil)));
-		assert.equal(400, (post(world, "account.suspend", { host = "a.test" })));
+		assert.equal(400, (post(world, "account.destroy", { host = "a.test" })));
 		assert.equal(400, (post(world, { "x" }, { host = "a.test" })));
 		for _, body in ipairs { "", "5", "null", "[", "{}" } do
 			assert.equal(400, (post_body(world, body)));
@@ -324,11 +334,30 @@ describe("a command", function ()
 	end);
 end);
 
+describe("a mitigation", function ()
+	it("is answered with its status, and only what was done is not done again", function ()
+		local world = new_world();
+		local data = { host = "a.test", mitigation = "m1", account = "gone@a.test" };
+		local status, content = post(world, "account.suspend", data, { id = "same" });
+		assert.same({ 404, { error = "no such account" } }, { status, content });
+		data.account = "x@a.test";
+		status, content = post(world, "account.suspend", data, { id = "same" });
+		assert.same({ 200, { mitigation = "m1" } }, { status, content });
+		assert.equal(409, (post(world, "domain.block", data)));
+		assert.equal(503, (post(world, "mitigation.lift", data)));
+		assert.equal(200, (post(world, "mitigations.list", data)));
+		assert.equal(200, (post(world, "impact.preview", data)));
+		assert.equal("account.suspend not_found,account.suspend ok,domain.block refused,mitigation.lift failed,"
+			.. "mitigations.list ok,impact.preview ok", table.concat(world.counted, ","));
+	end);
+end);
+
 describe("host.describe", function ()
 	it("tells versions, admins, capabilities and the host's own rooms", function ()
-		local muc = { modules = { muc = {} } };
+		local muc = { type = "component", modules = { muc = {} } };
 		local hosts = {
-			["a.test"] = { modules = {} }, ["muc.a.test"] = muc, ["rooms.example"] = muc, ["muc.b.test"] = muc, ["xa.test"] = muc;
+			["a.test"] = { type = "local", modules = {} }, ["muc.a.test"] = muc, ["rooms.example"] = muc;
+			["muc.b.test"] = muc, ["xa.test"] = muc, ["sub.a.test"] = { type = "local" }, ["muc.sub.a.test"] = muc;
 		};
 		local about = support.library("host").describe {
 			host = "a.test", hosts = hosts, prosody_version = "13.0.1";
@@ -339,5 +368,22 @@ describe("host.describe", function ()
 		assert.equal('["stanza.send","operator.notify","host.describe"]', json.encode(about.capabilities));
 		assert.equal("null", tostring(about.mitigations));
 		assert.equal("13.0.1", about.prosody_version);
+	end);
+
+	it("offers mitigations where they can be stored, and bans where there are rooms", function ()
+		local muc = { type = "component", modules = { muc = {} } };
+		local function describe(hosts, mitigations)
+			local about = support.library("host").describe {
+				host = "a.test", hosts = hosts, admins = {}, muc = set.new(), mitigations = mitigations;
+			};
+			return table.concat(about.capabilities, " "), about.mitigations;
+		end
+		local without, nothing = describe({ ["muc.a.test"] = muc });
+		assert.is_nil(without:find("suspend"));
+		assert.equal(json.null, nothing);
+		local with, store = describe({ ["muc.a.test"] = muc }, 3);
+		assert.truthy(with:find("account.suspend domain.block mitigation.lift mitigations.list room.ban", 1, true));
+		assert.same({ store = "incident_bridge", active = 3 }, store);
+		assert.is_nil((describe({}, 3)):find("room.ban", 1, true));
 	end);
 end);
