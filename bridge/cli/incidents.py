@@ -1,4 +1,4 @@
-"""`incidents list|show|resolve|export`: what peers told our hosts, and what these told them.
+"""`incidents list|show|act|resolve|export`: what peers told our hosts, and what these told them.
 
 House rule: nothing in a document is ours, so nothing of it reaches the terminal but through `visible`.
 """
@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from bridge.cli.arguments import Commands, UsageError, command, group
 from bridge.cli.incident_page import Page, print_page
 from bridge.cli.lookalike import address_cell
+from bridge.cli.mitigations import add_act
 from bridge.cli.output import Exit, Terminal, cell, count
 from bridge.cli.stored import (
     NotFoundError,
@@ -44,7 +45,7 @@ _MOST = 10_000
 
 def add(commands: Commands, common: argparse.ArgumentParser) -> None:
     """Declare the commands."""
-    inner = group(commands, common, "incidents", "what was reported: list, show, resolve, export")
+    inner = group(commands, common, "incidents", "what was reported: list, show, act, resolve, export")
     listing = command(inner, common, "list", list_incidents, "list incidents, the last changed first")
     listing.add_argument("--peer", metavar="DOMAIN", help="only what this peer reported")
     listing.add_argument("--own", action="store_true", help="only what our own hosts reported")
@@ -57,6 +58,7 @@ def add(commands: Commands, common: argparse.ArgumentParser) -> None:
     showing = command(inner, common, "show", show, "show one incident, whole")
     showing.add_argument("id", metavar="ID", help="its id, or enough of its beginning")
     showing.add_argument("--host", help="only if it was told this host")
+    add_act(inner, common)
     resolving = command(
         inner, common, "resolve", resolve, "say that an incident of ours is over, to all who know"
     )

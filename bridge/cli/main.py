@@ -23,10 +23,12 @@ first steps: incident-bridge config default > config.toml, then incident-bridge 
 _INTERRUPTED = 130
 _PROGRAM = "incident-bridge"
 _GROUPS = {
+    "approvals": ("approvals",),
     "services": ("up", "serve", "worker"),
     "check": ("check",),
     "config": ("config",),
     "incidents": ("incidents",),
+    "mitigations": ("mitigations",),
     "login": ("login-link",),
     "originate": ("report", "inquire", "request", "respond"),
     "peers": ("peers",),

@@ -52,7 +52,10 @@ def entries(incident: Incident, interactions: Sequence[Interaction], notices: No
             text, details = _sent(one, incident, by_id)
         details = (f"{standing(one)}", *details, f"interaction {one.id}")
         found.append(Entry(at=one.received_at, text=text, details=details))
-    return found
+    for item in incident.history:
+        text = "; ".join(one.text for one in item.descriptions)
+        found.append(Entry(at=item.at or incident.updated_at, text=f"this host: {text}", details=()))
+    return sorted(found, key=lambda one: one.at)
 
 
 def print_entries(found: Iterable[Entry], terminal: Terminal) -> None:
@@ -128,6 +131,8 @@ def _request_details(one: Interaction) -> Iterator[str]:
     for each in possible(one):
         yield possibility_text(each)
     if one.outcome is None:
+        if not one.quarantined:
+            yield f"waits for your yes or no: incident-bridge approvals show {one.id}"
         ways = "--done | --declined REASON | --partly --action ACTION"
         yield f"waits for your answer: incident-bridge respond {one.id} {ways}"
     else:

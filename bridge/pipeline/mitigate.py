@@ -1,38 +1,33 @@
-"""What waits in a host's lane of approvals: previews, what is carried out and taken back, and what expires.
+"""What waits in a host's lane of approvals: what is carried out and taken back, and what expires; and previews.
 
 House rules: Prosody is asked under ids made from the mitigation and its revision, so that a repeat after a crash is
 one; what it answers, what follows from it and who is told of it is one commit; nothing waits here for ever.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from bridge import log
 from bridge.errors import UnavailableError, UnsupportedError
 from bridge.pipeline.actors import BRIDGE
-from bridge.pipeline.approve import Rules as ApproveRules
-from bridge.pipeline.approve import accept, audit, protected_now
+from bridge.pipeline.approve import audit
+from bridge.pipeline.preview import Answer, Rules, Server, preview
 from bridge.pipeline.responses import tell
 from bridge.policy import events, lanes
 from bridge.policy import mitigation as rules_of
-from bridge.policy.approval import may_be_automatic
 from bridge.policy.change import Change, Put, Sent, Timer
-from bridge.policy.mitigation import GIVE_UP_SECONDS, RETRY_SECONDS, Yes
+from bridge.policy.mitigation import GIVE_UP_SECONDS, RETRY_SECONDS
 from bridge.policy.record import (
     Approval,
     ApprovalState,
     Incident,
-    Interaction,
     Mitigation,
     MitigationState,
     Outcome,
-    Peer,
     Record,
-    Target,
-    TargetState,
 )
 from bridge.store import keys, load
 from bridge.store.connect import Store
@@ -50,64 +45,6 @@ _ACTIONS = {
 Item = dict[str, Any]
 
 
-class Answer(Protocol):
-    """What Prosody says to a command about a mitigation."""
-
-    @property
-    def ok(self) -> bool: ...  # noqa: D102
-    @property
-    def status(self) -> int: ...  # noqa: D102
-    @property
-    def error(self) -> str: ...  # noqa: D102
-    @property
-    def detail(self) -> Mapping[str, Any]: ...  # noqa: D102
-
-
-class Server(Protocol):
-    """What is asked of the host's Prosody; see `clients.prosody.ProsodyClient`."""
-
-    async def preview(  # noqa: D102
-        self,
-        host: str,
-        *,
-        account: str | None = None,
-        domain: str | None = None,
-        room: str | None = None,
-        jid: str | None = None,
-    ) -> Mapping[str, Any]: ...
-    async def mitigate(  # noqa: D102
-        self,
-        host: str,
-        action: str,
-        *,
-        mitigation: str,
-        revision: int,
-        expires_at: datetime,
-        target: Mapping[str, str],
-        reason: str,
-        webhook_id: str,
-    ) -> Answer: ...
-    async def lift(self, host: str, *, mitigation: str, revision: int, webhook_id: str) -> Answer: ...  # noqa: D102
-
-
-class AutomaticRule(Protocol):
-    """One of `policy.approve_automatically`."""
-
-    @property
-    def peer(self) -> str: ...  # noqa: D102
-    @property
-    def action(self) -> str: ...  # noqa: D102
-    @property
-    def per_day(self) -> int: ...  # noqa: D102
-
-
-class Rules(ApproveRules, Protocol):
-    """What the operator configured that matters here; see `[policy]`."""
-
-    @property
-    def approve_automatically(self) -> Sequence[AutomaticRule]: ...  # noqa: D102
-
-
 async def work(store: Store, server: Server, items: Sequence[bytes], *, rules: Rules, now: datetime) -> Sent:
     """Do what the first item says."""
     item = json.loads(items[0])
@@ -116,7 +53,7 @@ async def work(store: Store, server: Server, items: Sequence[bytes], *, rules: R
 
 async def _change(store: Store, server: Server, item: Item, rules: Rules, now: datetime) -> Change:
     if "preview" in item:
-        return await _preview(store, server, item, rules, now)
+        return await preview(store, server, item, rules=rules, now=now)
     if "carry_out" in item:
         return await _carry_out(store, server, item, now)
     if "mitigation_expired" in item:
@@ -273,82 +210,6 @@ async def _expire_approval(
         audits=(audit(known.host, BRIDGE, "approval.expire", known.id, why, now=now),),
         counts=(("approvals", "expired"),),
     )
-
-
-async def _preview(store: Store, server: Server, item: Item, rules: Rules, now: datetime) -> Change:
-    """Ask what an approval's mitigations would touch; where a rule says so, approve it at once."""
-    known = await _approval(store, item["preview"])
-    if known is None or known.state is not ApprovalState.OPEN:
-        return Change()
-    try:
-        after = await previewed(store, server, known, rules=rules, now=now)
-    except UnavailableError as error:
-        return _preview_again(known, item, error, now)
-    automatic = await _automatic(store, known, after, rules, now)
-    return automatic or Change(puts=(Put(known, after),))
-
-
-async def previewed(
-    store: Store, server: Server, approval: Approval, *, rules: Rules, now: datetime
-) -> Approval:
-    """Ask Prosody what each target that is offered would touch.
-
-    Raises:
-        UnavailableError: it cannot be reached.
-    """
-    targets = tuple([await _previewed(server, approval.host, one) for one in approval.targets])
-    ready = await protected_now(store, replace(approval, targets=targets), rules)
-    return replace(ready, previewed_at=now)
-
-
-async def _previewed(server: Server, host: str, target: Target) -> Target:
-    if target.state is not TargetState.OFFERED:
-        return target
-    try:
-        found = dict(await server.preview(host, **target.fields))
-    except UnsupportedError as error:
-        found = {"error": str(error)}
-    return replace(target, preview=found)
-
-
-def _preview_again(known: Approval, item: Item, error: UnavailableError, now: datetime) -> Change:
-    """Ask again soon, for a day; it can be approved without."""
-    if now >= known.created_at + timedelta(seconds=GIVE_UP_SECONDS):
-        return Change()
-    tries = item.get("tries", 0) + 1
-    _log.warning("a preview waits for Prosody", host=known.host, approval=known.id, reason=str(error))
-    delay = RETRY_SECONDS[min(tries, len(RETRY_SECONDS)) - 1]
-    again = {"id": f"{known.id}-p-t{tries}", "preview": known.id, "tries": tries}
-    due_at = now + timedelta(seconds=delay)
-    append = lanes.approval(known.host, again)
-    return Change(timers=(Timer(name=f"preview-{known.id}", due_at=due_at, append=append),))
-
-
-async def _automatic(
-    store: Store, before: Approval, approval: Approval, rules: Rules, now: datetime
-) -> Change | None:
-    """Say yes where a rule of the operator's does; None: it waits for a person."""
-    rule = next((one for one in rules.approve_automatically if one.peer == approval.requester), None)
-    if rule is None or approval.request is None:
-        return None
-    names = [keys.interaction(approval.request), keys.peer(approval.host, approval.requester)]
-    records = (await load.fetch(store, names=names)).records
-    asked, peer = (records[name] for name in names)
-    if not isinstance(asked, Interaction) or not isinstance(peer, Peer):
-        return None
-    if not may_be_automatic(approval, action=rule.action, per_day=rule.per_day, done=peer.automatic, now=now):
-        return None
-    yes = Yes(
-        by=BRIDGE.name,
-        at=now,
-        expires_at=now + timedelta(days=rules.mitigation_days),
-        is_automatic=True,
-        reason=f"policy.approve_automatically allows {rule.action} for {rule.peer}",
-    )
-    after, change = accept(before, approval, rules_of.chosen(approval, None), yes, asked)
-    spent = [one for one in peer.automatic if one[1] > now - timedelta(days=1)]
-    spent += [(rule.action, now) for one in after.targets if one.mitigation_id]
-    return change + Change(puts=(Put(peer, replace(peer, automatic=tuple(spent))),))
 
 
 async def given_up(store: Store, item: Item, *, now: datetime) -> Change:

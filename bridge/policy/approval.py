@@ -240,4 +240,5 @@ def _is_harmless(target: Target) -> bool:
     preview = target.preview
     if preview is None or "error" in preview:
         return False
-    return preview.get("exists") is not False and not preview.get("is_admin") and not preview.get("refused")
+    is_there = preview.get("exists") is not False or target.type is MitigationType.BLOCK
+    return is_there and not preview.get("is_admin") and not preview.get("refused")

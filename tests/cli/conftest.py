@@ -16,7 +16,9 @@ import pytest
 
 from bridge.cli.main import main
 from bridge.cli.peers import write_peer
+from bridge.clients.prosody import Mitigated
 from bridge.config import PolicySettings
+from bridge.pipeline import mitigate
 from bridge.pipeline.process import process
 from bridge.pipeline.send_stanzas import send_stanzas
 from bridge.policy import lanes, outgoing
@@ -162,6 +164,7 @@ class StandInProsody:
 
     stanzas: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    active: dict[str, dict[str, str]] = field(default_factory=dict)
 
     async def send(self, _: str, stanzas: Sequence[str], **__: str) -> list[dict[str, str]]:
         self.stanzas += stanzas
@@ -170,6 +173,17 @@ class StandInProsody:
     async def notify(self, _: str, text: str, **__: str) -> list[str]:
         self.notices.append(text)
         return ["admin"]
+
+    async def preview(self, _: str, **__: str | None) -> dict[str, Any]:
+        return {"exists": True, "sessions": 2}
+
+    async def mitigate(self, _: str, __: str, *, mitigation: str, target: Any, **___: Any) -> Mitigated:
+        self.active[mitigation] = dict(target)
+        return Mitigated(ok=True, status=200)
+
+    async def lift(self, _: str, *, mitigation: str, **__: Any) -> Mitigated:
+        del self.active[mitigation]
+        return Mitigated(ok=True, status=200)
 
 
 async def drain(store: Store, prosody: StandInProsody) -> None:
@@ -181,8 +195,11 @@ async def drain(store: Store, prosody: StandInProsody) -> None:
             await process(store, [lease], rules=RULES, now=NOON)
             is_busy = True
         for lease in (await take(store, Queue.OUTGOING, "test")).leases:
-            host = lease.lane.removeprefix("host:")
-            sent = await send_stanzas(store, prosody, host, lease.items, patience=RULES, now=NOON)  # type: ignore[arg-type]
+            kind, _, host = lease.lane.partition(":")
+            if kind == "approval":
+                sent = await mitigate.work(store, prosody, lease.items, rules=RULES, now=NOON)
+            else:
+                sent = await send_stanzas(store, prosody, host, lease.items, patience=RULES, now=NOON)  # type: ignore[arg-type]
             await commit(store, sent.change, leases=[finished(lease, lease.items[: sent.count])])
             is_busy = True
 
@@ -263,6 +280,21 @@ def add(server: EmbeddedServer) -> Callable[..., list[Interaction]]:
         return found
 
     return fill
+
+
+@pytest.fixture
+def at() -> Callable[[str, str], Callable[[Interaction], Interaction]]:
+    """Makes a change for `add`: in the document, one text stands for another."""
+
+    def make(old: str, new: str) -> Callable[[Interaction], Interaction]:
+        def change(one: Interaction) -> Interaction:
+            payload = (one.original or b"").decode().replace(old, new)
+            number = int(one.id.removeprefix("i"))
+            return interaction(number, payload.encode(), peer=one.peer, trust=one.trust)
+
+        return change
+
+    return make
 
 
 @pytest.fixture
