@@ -165,7 +165,7 @@ class ProsodyClient:
             revision: from 1 on; a lower one than Prosody knows is refused.
             expires_at: aware; Prosody ends it then by itself.
             target: `account`, or `domain`, or `room` and `jid`.
-            reason: at most 500 bytes of text for the operators, which a room shows to those who see its bans.
+            reason: at most 500 bytes of text for the operators; neither users nor rooms are told.
             webhook_id: the same for every try.
 
         Raises:

@@ -65,7 +65,7 @@ function mitigator_methods:has(type, name)
 end
 
 -- One target's job; nil and why if it was refused, false if it must wait, else what came of it.
-local function work(self, key, reason)
+local function work(self, key)
 	local lib, target = self.deps.mitigations, self.state.targets[key];
 	local effect = self.deps.effects[target.type];
 	if target.is_wanted and target.before == nil then
@@ -77,7 +77,7 @@ local function work(self, key, reason)
 	end
 	local outcome, why;
 	if target.is_wanted then
-		outcome, why = effect:carry_out(target.target, reason or "");
+		outcome, why = effect:carry_out(target.target);
 	else
 		outcome = effect:restore(target.target, target.before);
 	end
@@ -102,7 +102,7 @@ function mitigator_methods:apply(type, data)
 	end
 	local outcome = true;
 	if not self.state.targets[command.key].is_done then
-		outcome, why = work(self, command.key, command.reason);
+		outcome, why = work(self, command.key);
 		if outcome == nil then
 			commit(self, lib.withdraw(self.state, command.id));
 			return nil, why, 409;

@@ -68,13 +68,14 @@ function rooms_methods:capture(target)
 	return room and affiliation_in(room, target.jid) or nil;
 end
 
--- Whether it is done; nil and why not; or false if it must be tried again later.
-function rooms_methods:carry_out(target, reason)
+-- Whether it is done; nil and why not; or false if it must be tried again later. A room shows the reason of a ban to
+-- everybody in it, so none is given.
+function rooms_methods:carry_out(target)
 	local room, is_running = self:find(target.room);
 	if not is_running then return false; end
 	if not room then return true; end -- when somebody makes it again, so will we
 	if affiliation_in(room, target.jid) == "outcast" then return true; end
-	local ok, _, condition = room:set_affiliation(true, target.jid, "outcast", reason ~= "" and reason or nil);
+	local ok, _, condition = room:set_affiliation(true, target.jid, "outcast");
 	if not ok then return nil, ("the room refused it: %s"):format(condition or "unknown reason"); end
 	return true;
 end

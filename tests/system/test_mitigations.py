@@ -29,13 +29,14 @@ class Operator:
 
     prosody: Prosody
     client: ProsodyClient
+    host: str = "a.test"
 
     async def mitigate(
         self, action: str, mitigation: str = "m1", revision: int = 1, **more: Any
     ) -> Mitigated:
         """Carry out; `seconds` until it expires (an hour), `reason`, and the target."""
         return await self.client.mitigate(
-            "a.test",
+            self.host,
             action,
             mitigation=mitigation,
             revision=revision,
@@ -48,29 +49,28 @@ class Operator:
     async def lift(self, mitigation: str = "m1", revision: int = 2) -> Mitigated:
         """Lift."""
         return await self.client.lift(
-            "a.test", mitigation=mitigation, revision=revision, webhook_id=f"t-{secrets.token_hex(8)}"
+            self.host, mitigation=mitigation, revision=revision, webhook_id=f"t-{secrets.token_hex(8)}"
         )
 
     async def ids(self) -> list[str]:
         """What is in force."""
-        return [one["mitigation"] for one in await self.client.mitigations("a.test")]
+        return [one["mitigation"] for one in await self.client.mitigations(self.host)]
 
 
-def secret_of(url: str, secret: str) -> Any:
+def host_of(url: str, secret: str) -> Any:
     """A host as the client wants it."""
     return SimpleNamespace(api_url=url, secrets=(SimpleNamespace(get_secret_value=lambda: secret),))
 
 
 @pytest.fixture(params=["0.12", "13"], ids=["prosody-0.12", "prosody-13"])
 def a(lab: Lab, request: pytest.FixtureRequest) -> Prosody:
-    """a.test with alice and bob and chat rooms, whose bridge does not run; nobody else is there."""
+    """a.test with alice and bob and chat rooms, beside z.test; their bridge does not run, nobody else is there."""
     secret = new_secret()
     prosody = lab.prosody(
         "a.test",
         version=request.param,
         modules=["incident_bridge", "smacks"],
-        extra=COMPONENT,
-        extra_host=f'incident_bridge_secret = "{secret}"\n',
+        extra=f'incident_bridge_secret = "{secret}"\nVirtualHost "z.test"\n{COMPONENT}',
     )
     for name in ("alice", "bob", "admin"):
         prosody.control("register", name, "a.test", "secret")
@@ -80,9 +80,9 @@ def a(lab: Lab, request: pytest.FixtureRequest) -> Prosody:
 @pytest.fixture
 async def operator(a: Prosody) -> AsyncIterator[Operator]:
     """The operator of a.test."""
-    secret = a.extra_host.split('"')[1]
+    host = host_of(a.url, a.extra.split('"')[1])
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
-        yield Operator(a, ProsodyClient({"a.test": secret_of(a.url, secret)}, session))
+        yield Operator(a, ProsodyClient(dict.fromkeys(("a.test", "z.test"), host), session))
 
 
 @pytest.fixture
@@ -250,6 +250,12 @@ async def test_prosodyctl_lists_and_undoes_without_the_bridge_while_prosody_runs
     assert "No mitigations" in a.control("mod_incident_bridge", "list")
     assert "No mitigation two" in a.control("mod_incident_bridge", "undo", "two")
     assert "usage:" in a.control("mod_incident_bridge", "undo")
+    z = dataclasses.replace(operator, host="z.test")
+    for one in (operator, z):
+        assert (await one.mitigate("domain.block", "same", domain="b.test")).ok
+    assert "same is an id on a.test and on z.test" in a.control("mod_incident_bridge", "undo", "same")
+    assert "same is undone on z.test" in a.control("mod_incident_bridge", "undo", "same", "z.test")
+    assert (await operator.ids(), await z.ids()) == (["same"], [])
     assert "not enabled on c.test" in a.control("mod_incident_bridge", "list", "c.test")
 
 
@@ -358,7 +364,7 @@ async def blocking(lab: Lab, request: pytest.FixtureRequest) -> AsyncIterator[tu
     for server, name in ((made.a, "alice"), (made.a, "carol"), (made.b, "bob")):
         server.control("register", name, server.name, "secret")
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
-        hosts = {"a.test": secret_of(made.a.url, made.bridge.hosts["a.test"][1])}
+        hosts = {"a.test": host_of(made.a.url, made.bridge.hosts["a.test"][1])}
         yield made, Operator(made.a, ProsodyClient(hosts, session))
 
 
