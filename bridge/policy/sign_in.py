@@ -6,6 +6,7 @@ from the secret shared with Prosody, so whoever reads the store does not learn i
 
 import hashlib
 import hmac
+import ipaddress
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -114,7 +115,16 @@ def is_right(typed: str, sign_in: SignIn, keys: Sequence[bytes], *, now: datetim
 
 def limits(who: str, origin: str) -> dict[str, tuple[float, float]]:
     """The buckets of one who asks for a code, by name: (a minute, at once)."""
-    return {f"jid {who}": _PER_JID, f"address {origin}": _PER_ADDRESS, "all": _TOGETHER}
+    return {f"jid {who}": _PER_JID, f"address {_network(origin)}": _PER_ADDRESS, "all": _TOGETHER}
+
+
+def _network(origin: str) -> str:
+    """What one person has: an address, or with IPv6 a network of 2^64 of them."""
+    try:
+        address = ipaddress.ip_address(origin)
+    except ValueError:
+        return origin
+    return str(address) if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))  # noqa: PLR2004
 
 
 def spend(

@@ -19,6 +19,7 @@ from bridge.pipeline.retain import empty_quarantine
 from bridge.store import lanes, load
 from bridge.store.connect import check_durability, close, open_store
 from bridge.web import health, ingest
+from bridge.web.console import site
 from bridge.web.state import SERVICE, Service
 from bridge.webhooks.signature import MAX_BODY_BYTES
 
@@ -71,7 +72,7 @@ def _listeners(settings: Settings) -> list[tuple[Address, list[web.RouteDef]]]:
     common = health.routes()
     return [
         (settings.server.ingest_listen, [*common, *ingest.routes()]),
-        (settings.server.listen, common),
+        (settings.server.listen, [*common, *site.routes()]),
         (settings.server.metrics_listen, [*common, web.get("/metrics", health.show_metrics)]),
     ]
 

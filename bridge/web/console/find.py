@@ -1,0 +1,231 @@
+"""Look into the store for pages: incidents by what an operator types, peers, an incident's story.
+
+House rules: a page costs a bounded number of records, however much is stored; where it stopped looking it says so.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from bridge.errors import MalformedError
+from bridge.policy.record import Edition, Incident, Interaction, Peer, Record, Triage
+from bridge.policy.trust import Trust
+from bridge.store import keys, load
+from bridge.store.connect import Store
+from bridge.xep0268.model import Status
+from bridge.xmpp.jid import Jid
+
+Cursor = tuple[int, str]
+_PAGE: Final = 200
+_MOST_SCANNED: Final = 2000
+_MOST_NAMED: Final = 50
+_MOST_PEERS: Final = 5000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """What is looked for; "" and None leave it open.
+
+    Attributes:
+        words: an address, a peer, an identifier, the beginning of an incident's id, or a word of its summary.
+        quarantine: "yes" or "no".
+        since: the first day, `until` the last, both in UTC.
+        before: where the page before ended.
+    """
+
+    words: str = ""
+    peer: str = ""
+    status: Status | None = None
+    severity: str = ""
+    quarantine: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    before: Cursor | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything is wanted."""
+        return self == Query(before=self.before)
+
+    def matches(self, one: Incident) -> bool:
+        """Whether an incident is what is looked for."""
+        return (
+            (self.status is None or one.status is self.status)
+            and (not self.severity or one.severity == self.severity)
+            and (not self.quarantine or one.quarantined is (self.quarantine == "yes"))
+            and (not self.peer or one.reporter == self.peer)
+            and (self.since is None or one.updated_at >= self.since)
+            and (self.until is None or one.updated_at < self.until + timedelta(days=1))
+            and (not self.words or self._is_named(one))
+        )
+
+    def _is_named(self, one: Incident) -> bool:
+        wanted = self.words.casefold()
+        identity = one.identity
+        texts = (one.reporter, identity.name, identity.text, one.summary, *one.sources, *one.parties)
+        return one.id.startswith(wanted) or any(wanted in text.casefold() for text in texts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A page of incidents, newest first; `after` is where the next begins, None: there is none.
+
+    Attributes:
+        is_partial: not everything was looked at; more may be beyond `after`.
+    """
+
+    incidents: tuple[Incident, ...]
+    after: Cursor | None
+    is_partial: bool
+
+
+async def search(store: Store, hosts: Iterable[str], query: Query, *, limit: int) -> Found:
+    """Look for incidents of several hosts."""
+    parts = await asyncio.gather(*(_search_host(store, host, query, limit=limit) for host in hosts))
+    by_id = {one.id: one for part in parts for one in part.incidents}
+    ordered = sorted(by_id.values(), key=_position, reverse=True)
+    edges = [part.after for part in parts if part.after is not None and part.is_partial]
+    edge = max(edges, default=None)
+    if edge is not None:  # below this not every host was looked at
+        ordered = [one for one in ordered if _position(one) >= edge]
+    if len(ordered) > limit:
+        return Found(incidents=tuple(ordered[:limit]), after=_position(ordered[limit - 1]), is_partial=False)
+    return Found(incidents=tuple(ordered), after=edge, is_partial=edge is not None)
+
+
+def _position(one: Incident) -> Cursor:
+    return keys.milliseconds(one.updated_at), one.id
+
+
+async def _search_host(store: Store, host: str, query: Query, *, limit: int) -> Found:
+    """Look through the narrowest index, so far as a page may."""
+    index = await _index(store, host, query)
+    before = query.before
+    if before is None and query.until is not None:
+        before = (keys.milliseconds(query.until + timedelta(days=1)), "")
+    found = [] if query.before else await _named(store, host, query)
+    since = keys.milliseconds(query.since)
+    scanned = 0
+    while scanned < _MOST_SCANNED and len(found) <= limit:
+        entries = await load.page(store, index, limit=_PAGE, before=before)
+        records = await _incidents(store, [member for member, _ in entries])
+        found += [one for one in records if query.matches(one)]
+        scanned += len(entries)
+        if len(entries) < _PAGE or entries[-1][1] < since:
+            return Found(incidents=tuple(found), after=None, is_partial=False)
+        member, score = entries[-1]
+        before = (score, member)
+    return Found(incidents=tuple(found), after=before, is_partial=len(found) <= limit)
+
+
+async def _index(store: Store, host: str, query: Query) -> str:
+    """An index that has everything that matches, and as little else as possible."""
+    if query.peer:
+        return keys.incidents_of_reporter(host, query.peer)
+    if query.words:
+        exact = [
+            keys.incidents_of_reporter(host, query.words.casefold()),
+            keys.sources(host, _prepared(query.words)),
+        ]
+        members = await load.newest(store, exact, limit=1)
+        for index in exact:
+            if members[index]:
+                return index
+    if query.status is not None:
+        return keys.incidents_with_status(host, query.status)
+    if query.quarantine:
+        return keys.incidents_quarantined(host, quarantined=query.quarantine == "yes")
+    return keys.incidents(host)
+
+
+def _prepared(words: str) -> str:
+    try:
+        return str(Jid.parse(words))
+    except MalformedError:
+        return words
+
+
+async def _named(store: Store, host: str, query: Query) -> list[Incident]:
+    """Those whose identifier, or id, is just what was typed, however old they are."""
+    if not query.words:
+        return []
+    index = keys.texts(host, query.words)
+    members = (await load.newest(store, [index], limit=_MOST_NAMED))[index]
+    found = await _incidents(store, dict.fromkeys((*members, query.words.casefold())))
+    return [one for one in found if one.host == host and query.matches(one)]
+
+
+async def _incidents(store: Store, ids: Iterable[str]) -> list[Incident]:
+    return [one for one in await records(store, map(keys.incident, ids)) if isinstance(one, Incident)]
+
+
+async def records(store: Store, names: Iterable[keys.RecordName]) -> list[Record]:
+    """Load records in the order of their names; what is gone is left out."""
+    wanted = list(names)
+    if not wanted:
+        return []
+    found = (await load.fetch(store, names=wanted)).records
+    return [record for name in wanted if (record := found[name]) is not None]
+
+
+async def incident(store: Store, incident_id: str, hosts: Mapping[str, object]) -> Incident | None:
+    """The incident, if it is one of these hosts'."""
+    found = await _incidents(store, [incident_id])
+    return found[0] if found and found[0].host in hosts else None
+
+
+async def interactions(
+    store: Store, incident_id: str, editions: Sequence[Edition], *, limit: int
+) -> list[Interaction]:
+    """The newest interactions about an incident, and those that brought its editions, oldest first."""
+    index = keys.interactions(incident_id)
+    members = (await load.newest(store, [index], limit=limit))[index]
+    ids = dict.fromkeys((*members, *(edition.interaction_id for edition in editions[-limit:])))
+    found = [one for one in await records(store, map(keys.interaction, ids)) if isinstance(one, Interaction)]
+    return sorted(found, key=lambda one: (one.received_at, one.way, one.id))
+
+
+async def peers(store: Store, host: str) -> list[Peer]:
+    """The peers that a host knows, last seen first; with so many that nobody looks at them all, the newest."""
+    index = keys.peers(host)
+    members = (await load.newest(store, [index], limit=_MOST_PEERS))[index]
+    names = [keys.peer(host, member) for member in members]
+    return [one for one in await records(store, names) if isinstance(one, Peer)]
+
+
+async def peer(store: Store, host: str, domain: str) -> Peer | None:
+    """What a host knows of a peer."""
+    found = await records(store, [keys.peer(host, domain)])
+    return found[0] if found and isinstance(found[0], Peer) else None
+
+
+async def triage(store: Store, incidents: Iterable[Incident]) -> dict[str, Triage]:
+    """What the operators think of these incidents, by their ids."""
+    found = await records(store, (keys.triage(one.id) for one in incidents))
+    return {one.incident_id: one for one in found if isinstance(one, Triage)}
+
+
+def known_names(host: str, known: Iterable[Peer]) -> frozenset[str]:
+    """The names that others may imitate: our host, and the peers that it trusts."""
+    return frozenset({host, *(one.domain for one in known if one.trust is Trust.TRUSTED)})
+
+
+def day(text: str) -> datetime | None:
+    """A day as a date field of a form writes it; None if it is none."""
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def cursor(text: str) -> Cursor | None:
+    """A position as `written` wrote it; None if it is none."""
+    score, _, member = text.partition("-")
+    return (int(score), member) if score.isdecimal() and len(score) < 20 else None  # noqa: PLR2004 - of a page
+
+
+def written(position: Cursor | None) -> str:
+    """A position for the address of the next page."""
+    return "" if position is None else f"{position[0]}-{position[1]}"

@@ -1,0 +1,96 @@
+"""What needs this operator, and why; nothing else."""
+
+from datetime import timedelta
+from typing import Final
+
+from aiohttp import web
+
+from bridge.policy.lookalike import alike
+from bridge.policy.record import Approval, Incident, Interaction, Peer, TriageState, Way
+from bridge.policy.trust import Trust
+from bridge.store import keys, load
+from bridge.web.console import find, timeline
+from bridge.web.console.guard import Visit, get
+from bridge.xep0268.model import Status
+
+_SHOWN: Final = 20
+_LOOKED_AT: Final = 100
+_STORIES: Final = 30
+_STORY: Final = 20
+_RECENT: Final = timedelta(days=7)
+
+
+async def show(visit: Visit) -> web.Response:
+    """Show what waits for a decision, what went wrong, and what is new."""
+    approvals = await _approvals(visit)
+    strangers, beware = await _strangers(visit)
+    recent = await _recent(visit)
+    troubles = await _troubles(visit, [one for one in recent if one.is_own])
+    fresh = await _fresh(visit, recent)
+    reasons = visit.service.reasons()
+    total = len(approvals) + len(strangers) + len(troubles) + len(reasons) + len(beware) + len(fresh)
+    return visit.page(
+        "inbox.html",
+        title="Inbox",
+        approvals=approvals,
+        strangers=strangers[:_SHOWN],
+        more_strangers=max(0, len(strangers) - _SHOWN),
+        beware=beware,
+        troubles=troubles[:_SHOWN],
+        fresh=fresh[:_SHOWN],
+        more_fresh=max(0, len(fresh) - _SHOWN),
+        reasons=reasons,
+        is_durable=visit.service.durability.mode == "disk",
+        is_empty=total == 0,
+        has_several_hosts=len(visit.hosts) > 1,
+    )
+
+
+async def _approvals(visit: Visit) -> list[Approval]:
+    """Requests that wait for a yes or no, the oldest first."""
+    indexes = [keys.approvals_open(host) for host in visit.hosts]
+    members = await load.newest(visit.store, indexes, limit=_LOOKED_AT)
+    ids = [member for index in indexes for member in members[index]]
+    found = await find.records(visit.store, map(keys.approval, ids))
+    return sorted((one for one in found if isinstance(one, Approval)), key=lambda one: one.created_at)
+
+
+async def _strangers(visit: Visit) -> tuple[list[Peer], list[tuple[str, str]]]:
+    """Servers nobody decided about that have something in quarantine; and names that only look known."""
+    undecided: list[Peer] = []
+    beware: list[tuple[str, str]] = []
+    for host in visit.hosts:
+        known = await find.peers(visit.store, host)
+        held = [one for one in known if one.trust is Trust.STRANGER and one.quarantined]
+        undecided += held
+        beware += alike([one.domain for one in held], find.known_names(host, known))
+    return sorted(undecided, key=lambda one: one.quarantined, reverse=True), beware
+
+
+async def _recent(visit: Visit) -> tuple[Incident, ...]:
+    query = find.Query(quarantine="no", since=visit.now - _RECENT)
+    return (await find.search(visit.store, visit.hosts, query, limit=_LOOKED_AT)).incidents
+
+
+async def _troubles(visit: Visit, own: list[Incident]) -> list[Interaction]:
+    """Sendings of ours that did not get where they should, of the newest incidents."""
+    indexes = [keys.interactions(one.id) for one in own[:_STORIES]]
+    members = await load.newest(visit.store, indexes, limit=_STORY) if indexes else {}
+    ids = [member for index in indexes for member in members[index]]
+    found = await find.records(visit.store, map(keys.interaction, ids))
+    bad = [
+        one for one in found if isinstance(one, Interaction) and one.way is Way.SENT and timeline.is_bad(one)
+    ]
+    return sorted(bad, key=lambda one: one.state_at or one.received_at, reverse=True)
+
+
+async def _fresh(visit: Visit, recent: tuple[Incident, ...]) -> list[Incident]:
+    """What peers that count reported lately, is not over, and nobody has taken up."""
+    wanted = [one for one in recent if not one.is_own and one.status is not Status.RESOLVED]
+    seen = await find.triage(visit.store, wanted)
+    return [one for one in wanted if one.id not in seen or seen[one.id].state is TriageState.OPEN]
+
+
+def routes() -> list[web.RouteDef]:
+    """Return the route of the inbox."""
+    return [get("/", show)]

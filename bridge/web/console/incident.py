@@ -1,0 +1,133 @@
+"""One incident whole: what it says, what happened, who says so, what we repaired; and its document."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+
+from bridge.iodef.model import Counter
+from bridge.pipeline.export import exported
+from bridge.pipeline.related import related_to
+from bridge.policy.lookalike import alike
+from bridge.policy.record import Incident, Interaction, Way
+from bridge.policy.trust import Authentication
+from bridge.store import keys, load
+from bridge.web.console import find, timeline
+from bridge.web.console.guard import NOT_HERE, Refusal, Visit, get
+from bridge.xep0268.model import Kind
+
+_MOST_INTERACTIONS: Final = 200
+_PROVEN: Final = {
+    Authentication.CERTIFICATE: "by a valid certificate",
+    Authentication.DIALBACK_CERTIFICATE: "by dialback, with a certificate that is not trusted",
+    Authentication.DIALBACK: "by dialback only",
+    Authentication.LOCAL: "it is on this server",
+    Authentication.NONE: "not at all",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """A peer that got the incident, with how the last sending of it stands."""
+
+    peer: str
+    sending: Interaction | None
+
+
+async def show(visit: Visit) -> web.Response:
+    """Show the incident as the edition that counts tells it, then its story."""
+    incident = await _incident(visit)
+    store = visit.store
+    story = await find.interactions(store, incident.id, incident.editions, limit=_MOST_INTERACTIONS)
+    newest = next((one for one in story if one.id == incident.current.interaction_id), None)
+    document = newest.document if newest else None
+    return visit.page(
+        "incident.html",
+        title=incident.summary[:80] or f"Incident {incident.id}",
+        incident=incident,
+        newest=newest,
+        document=document,
+        reporter=None if incident.is_own else await find.peer(store, incident.host, incident.reporter),
+        triage=(await find.triage(store, [incident])).get(incident.id),
+        entries=timeline.entries(incident, story),
+        is_cut=len(story) >= _MOST_INTERACTIONS,
+        told=_told(incident, story),
+        related=await related_to(store, incident, document),
+        beware=await _beware(visit, incident, newest),
+        repairs=[(one, one.repairs) for one in story if one.repairs],
+        proven=None if newest is None else _PROVEN[newest.stream.authentication],
+        is_received=newest is not None and newest.way is Way.RECEIVED,
+        counter=counter,
+    )
+
+
+async def _incident(visit: Visit) -> Incident:
+    found = await find.incident(visit.store, visit.request.match_info["id"], visit.hosts)
+    if found is None:
+        raise NOT_HERE
+    return found
+
+
+def _told(incident: Incident, story: list[Interaction]) -> list[Told]:
+    """Who got it, and what came of that."""
+    sent = {one.peer: one for one in story if one.way is Way.SENT and one.kind is Kind.REPORT}
+    return [Told(peer=peer, sending=sent.get(peer)) for peer in dict.fromkeys((*incident.told, *sent))]
+
+
+async def _beware(visit: Visit, incident: Incident, newest: Interaction | None) -> list[tuple[str, str]]:
+    """Addresses that only look like one that the operator knows, with that one."""
+    addresses = [incident.reporter, incident.identity.name]
+    if newest is not None:
+        document = newest.document
+        addresses += [one.address for one in document.sources + document.targets + document.others]
+        addresses += [jid for contact in document.contacts for jid in contact.jids]
+    peers = await find.peers(visit.store, incident.host)
+    return alike(addresses, find.known_names(incident.host, peers))
+
+
+def counter(one: Counter) -> str:
+    """`123 xmpp-presence`, `5 packet a second`."""
+    rate = f" a {one.duration}" if one.duration else ""
+    meaning = f" ({one.meaning})" if one.meaning else ""
+    return f"{one.value:.15g} {one.type}{rate}{meaning}"
+
+
+async def show_document(visit: Visit) -> web.Response:
+    """Show the document that counts: canonical, or as it came."""
+    incident = await _incident(visit)
+    is_original = visit.query("form") == "original"
+    data = await _data(visit, incident, is_original=is_original)
+    return visit.page(
+        "document.html",
+        title="Document",
+        incident=incident,
+        text=data.decode("utf-8", "replace"),
+        is_original=is_original,
+        size_bytes=len(data),
+    )
+
+
+async def download(visit: Visit) -> web.Response:
+    """Hand out the document as a file."""
+    incident = await _incident(visit)
+    data = await _data(visit, incident, is_original=visit.query("form") == "original")
+    headers = {"Content-Disposition": f'attachment; filename="incident-{incident.id}.xml"'}
+    return web.Response(body=data, content_type="application/xml", headers=headers)
+
+
+async def _data(visit: Visit, incident: Incident, *, is_original: bool) -> bytes:
+    name = keys.interaction(incident.current.interaction_id)
+    found = (await load.fetch(visit.store, names=[name], originals=True)).records[name]
+    if not isinstance(found, Interaction) or found.original is None:
+        raise Refusal(HTTPStatus.NOT_FOUND, "Gone", "Its document is no longer in the store.")
+    return found.original if is_original else exported(found)
+
+
+def routes() -> list[web.RouteDef]:
+    """Return the routes of one incident."""
+    return [
+        get("/incidents/{id}", show),
+        get("/incidents/{id}/document", show_document),
+        get("/incidents/{id}/document.xml", download),
+    ]

@@ -1,0 +1,181 @@
+"""Peers: whose incidents count, how each answers, and what was decided about it."""
+
+from dataclasses import replace
+from http import HTTPStatus
+from statistics import median
+from typing import Final, TypeVar
+from urllib.parse import quote
+
+from aiohttp import web
+
+from bridge.errors import MalformedError
+from bridge.pipeline.judge import judge
+from bridge.policy.lookalike import alike
+from bridge.policy.record import Peer
+from bridge.policy.trust import Rule, Trust
+from bridge.web.console import find
+from bridge.web.console.guard import Refusal, Visit, get, post
+from bridge.xep0268.model import Kind
+from bridge.xmpp.jid import prep_domain
+
+Choice = TypeVar("Choice", Trust, Rule)
+_SHOWN: Final = 500
+_NEWEST: Final = 10
+RULES: Final = {
+    "": "what its trust says",
+    Rule.NOTIFY: "accepted, and the admins are told",
+    Rule.ACCEPT: "accepted",
+    Rule.QUARANTINE: "quarantined",
+    Rule.REFUSE: "refused",
+}
+_SAID: Final = {Trust.TRUSTED: "trusted", Trust.BLOCKED: "blocked", Trust.STRANGER: "stranger"}
+
+
+async def show_all(visit: Visit) -> web.Response:
+    """List the peers of all hosts, last seen first."""
+    words, trust = visit.query("q").casefold(), visit.query("trust")
+    found: list[Peer] = []
+    beware: list[tuple[str, str]] = []
+    for host in visit.hosts:
+        known = await find.peers(visit.store, host)
+        others = [one.domain for one in known if one.trust is not Trust.TRUSTED]
+        beware += alike(others, find.known_names(host, known))
+        found += [one for one in known if words in one.domain and trust in {"", one.trust}]
+    found.sort(key=lambda one: (one.last_seen_at is not None, one.last_seen_at), reverse=True)
+    return visit.page(
+        "peers.html",
+        title="Peers",
+        peers=found[:_SHOWN],
+        more=max(0, len(found) - _SHOWN),
+        typed={"q": visit.query("q"), "trust": trust},
+        trusts=tuple(Trust),
+        beware=beware,
+        has_several_hosts=len(visit.hosts) > 1,
+    )
+
+
+async def open_one(visit: Visit) -> web.Response:
+    """Go to the page of the peer that was typed."""
+    host = visit.host(visit.query("host") or next(iter(visit.hosts)))
+    return visit.back(f"/peers/{host}/{_domain(visit.query('domain'), host)}")
+
+
+async def show(visit: Visit) -> web.Response:
+    """Show a peer's record; one that nobody has met yet can be decided about too."""
+    host, domain = _named(visit)
+    peer = await find.peer(visit.store, host, domain)
+    known = await find.peers(visit.store, host)
+    reported = await find.search(visit.store, [host], find.Query(peer=domain), limit=_NEWEST)
+    one = peer or Peer(host=host, domain=domain)
+    settled = one.acknowledged + one.refused + one.unreachable + one.unanswered
+    return visit.page(
+        "peer.html",
+        title=domain,
+        peer=one,
+        is_known=peer is not None,
+        incidents=reported.incidents,
+        has_more=reported.after is not None,
+        beware=alike([domain], find.known_names(host, known) - {domain}),
+        median_seconds=median(one.answer_seconds) if one.answer_seconds else None,
+        open_sendings=max(0, one.sent - settled),
+        kinds=tuple(Kind),
+        rules=RULES,
+        here=f"/peers/{quote(host)}/{quote(domain)}",
+    )
+
+
+def _named(visit: Visit) -> tuple[str, str]:
+    host = visit.host(visit.request.match_info["host"])
+    return host, _domain(visit.request.match_info["domain"], host)
+
+
+def _domain(text: str, host: str) -> str:
+    try:
+        domain = prep_domain(text)
+    except MalformedError as error:
+        text = f"That is not a server's domain: {error.rule}."
+        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "No such peer", text) from None
+    if domain == host:
+        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "No such peer", f"{domain} is this host itself.")
+    return domain
+
+
+async def decide_trust(visit: Visit) -> web.Response:
+    """Trust, block, or take either back."""
+    host, domain = _named(visit)
+    trust = _chosen(Trust, await visit.field("trust"))
+
+    def change(known: Peer) -> Peer:
+        if trust is Trust.STRANGER:  # all that was decided about it is taken back
+            known = replace(known, rules={}, is_forwarded_to=False)
+        return replace(known, trust=trust)
+
+    await judge(
+        visit.store,
+        visit.acting(host),
+        domain,
+        change,
+        actor=visit.actor,
+        action=f"peer.{_SAID[trust]}",
+        now=visit.now,
+    )
+    return visit.back(f"/peers/{host}/{domain}", _SAID[trust])
+
+
+async def decide_rules(visit: Visit) -> web.Response:
+    """Say what becomes of each kind."""
+    host, domain = _named(visit)
+    rules: dict[Kind, Rule] = {}
+    for kind in Kind:
+        word = await visit.field(kind)
+        if word:
+            rules[kind] = _chosen(Rule, word)
+    await judge(
+        visit.store,
+        visit.acting(host),
+        domain,
+        lambda known: replace(known, rules=rules),
+        actor=visit.actor,
+        action="peer.rules",
+        detail=", ".join(f"{kind}: {rule}" for kind, rule in rules.items()),
+        now=visit.now,
+    )
+    return visit.back(f"/peers/{host}/{domain}", "rules")
+
+
+async def decide_forwarding(visit: Visit) -> web.Response:
+    """Say whether reports of others go on to it."""
+    host, domain = _named(visit)
+    is_on = await visit.field("forward") == "on"
+    await judge(
+        visit.store,
+        visit.acting(host),
+        domain,
+        lambda known: replace(known, is_forwarded_to=is_on),
+        actor=visit.actor,
+        action="peer.forward",
+        detail="on" if is_on else "off",
+        now=visit.now,
+    )
+    return visit.back(f"/peers/{host}/{domain}", "forwarded" if is_on else "not-forwarded")
+
+
+def _chosen(choices: type[Choice], word: str) -> Choice:
+    try:
+        return choices(word)
+    except ValueError:
+        raise Refusal(
+            HTTPStatus.UNPROCESSABLE_ENTITY, "No such choice", "Choose one of those offered."
+        ) from None
+
+
+def routes() -> list[web.RouteDef]:
+    """Return the routes of the peers."""
+    return [
+        get("/peers", show_all),
+        get("/peers/open", open_one),
+        get("/peers/{host}/{domain}", show),
+        post("/peers/{host}/{domain}/trust", decide_trust),
+        post("/peers/{host}/{domain}/rules", decide_rules),
+        post("/peers/{host}/{domain}/forward", decide_forwarding),
+    ]
