@@ -257,7 +257,8 @@ local function lift(state, id, revision, now)
 		if revision < ended.revision then return nil, 409, ("revision %d ended this mitigation"):format(ended.revision); end
 		return finish(state, id, ended.how, ended.at, revision), nil, ended.how;
 	end
-	return finish(state, id, "unknown", now, revision), 404, "no such mitigation";
+	local last = math.max(revision, ended and ended.revision or revision);
+	return finish(state, id, "unknown", now, last), 404, "no such mitigation";
 end
 
 -- The ids whose time is over.
