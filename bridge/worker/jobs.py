@@ -87,6 +87,7 @@ def _outgoing(store: Store, prosody: ProsodyClient, settings: config.Settings) -
 
     kinds = {
         "host": LaneKind(call=send, items_per_call=64),
+        "approval": LaneKind(call=approvals, items_per_call=1),
         SIGN_IN: LaneKind(call=sign_in, items_per_call=1),
     }
     return OutgoingStories(kinds=kinds, set_aside=give_up)
