@@ -7,6 +7,7 @@ from bridge.iodef.write import write
 from bridge.policy.disclosure import reread
 from bridge.policy.record import Interaction
 from bridge.xmpp import xml
+from bridge.xmpp.xml import Element
 
 
 def exported(interaction: Interaction) -> bytes:
@@ -15,9 +16,20 @@ def exported(interaction: Interaction) -> bytes:
     Args:
         interaction: loaded with its original.
     """
+    return xml.serialize(_document(interaction))
+
+
+def readable(interaction: Interaction) -> bytes:
+    """The same with a line for each element, for people."""
+    document = _document(interaction)
+    etree.indent(document)
+    return xml.serialize(document)
+
+
+def _document(interaction: Interaction) -> Element:
     incident = write(reread(interaction).tree, reported_at=interaction.received_at, contact=interaction.peer)
     document = etree.Element(tag("IODEF-Document"), nsmap={None: NAMESPACE})
     document.set("version", "1.00")
     document.set("lang", interaction.document.lang or "en")
     document.append(incident)
-    return xml.serialize(document)
+    return document

@@ -21,7 +21,7 @@ Cursor = tuple[int, str]
 _PAGE: Final = 200
 _MOST_SCANNED: Final = 2000
 _MOST_NAMED: Final = 50
-_MOST_PEERS: Final = 5000
+_MOST_PEERS: Final = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,15 +124,10 @@ async def _index(store: Store, host: str, query: Query) -> str:
     """An index that has everything that matches, and as little else as possible."""
     if query.peer:
         return keys.incidents_of_reporter(host, query.peer)
-    if query.words:
-        exact = [
-            keys.incidents_of_reporter(host, query.words.casefold()),
-            keys.sources(host, _prepared(query.words)),
-        ]
-        members = await load.newest(store, exact, limit=1)
-        for index in exact:
-            if members[index]:
-                return index
+    if "@" in query.words:
+        exact = keys.sources(host, _prepared(query.words))
+        if (await load.newest(store, [exact], limit=1))[exact]:
+            return exact
     if query.status is not None:
         return keys.incidents_with_status(host, query.status)
     if query.quarantine:

@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from bridge.iodef.model import Counter
-from bridge.pipeline.export import exported
+from bridge.pipeline.export import exported, readable
 from bridge.pipeline.related import related_to
 from bridge.policy.lookalike import alike
 from bridge.policy.record import Incident, Interaction, Way
@@ -97,7 +97,8 @@ async def show_document(visit: Visit) -> web.Response:
     """Show the document that counts: canonical, or as it came."""
     incident = await _incident(visit)
     is_original = visit.query("form") == "original"
-    data = await _data(visit, incident, is_original=is_original)
+    brought = await _brought(visit, incident)
+    data = (brought.original or b"") if is_original else readable(brought)
     return visit.page(
         "document.html",
         title="Document",
@@ -111,17 +112,19 @@ async def show_document(visit: Visit) -> web.Response:
 async def download(visit: Visit) -> web.Response:
     """Hand out the document as a file."""
     incident = await _incident(visit)
-    data = await _data(visit, incident, is_original=visit.query("form") == "original")
+    brought = await _brought(visit, incident)
+    data = (brought.original or b"") if visit.query("form") == "original" else exported(brought)
     headers = {"Content-Disposition": f'attachment; filename="incident-{incident.id}.xml"'}
     return web.Response(body=data, content_type="application/xml", headers=headers)
 
 
-async def _data(visit: Visit, incident: Incident, *, is_original: bool) -> bytes:
+async def _brought(visit: Visit, incident: Incident) -> Interaction:
+    """The interaction that brought the edition that counts, with its bytes."""
     name = keys.interaction(incident.current.interaction_id)
     found = (await load.fetch(visit.store, names=[name], originals=True)).records[name]
     if not isinstance(found, Interaction) or found.original is None:
         raise Refusal(HTTPStatus.NOT_FOUND, "Gone", "Its document is no longer in the store.")
-    return found.original if is_original else exported(found)
+    return found
 
 
 def routes() -> list[web.RouteDef]:

@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 
 from bridge.log import visible
 from bridge.policy.lookalike import with_ascii
+from bridge.policy.record import MAX_INDEXED
 from bridge.policy.words import count, moment
 
 _HERE: Final = files("bridge.web.console")
@@ -124,7 +125,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {"navigation": NAVIGATION, "static": _static_url, "count": count, "pairs": _pairs}
+    made.globals |= {
+        "navigation": NAVIGATION,
+        "static": _static_url,
+        "count": count,
+        "pairs": _pairs,
+        "most_indexed": MAX_INDEXED,
+    }
     made.filters |= {"time": _time, "address": _address, "harmless": harmless}
     for name in loader.list_templates():
         made.get_template(name)  # compiled now, not while somebody waits
