@@ -203,6 +203,8 @@ def peers(host: str) -> str:
 
 ENDPOINTS: Final = f"{PREFIX}i:endpoint:"
 """Index of all endpoints, by the time they were added."""
+DELIVERIES: Final = f"{PREFIX}i:delivery:"
+"""Index of all deliveries, by the time they were first tried."""
 TOKENS: Final = f"{PREFIX}i:token:"
 """Index of all API tokens, by the time they were made."""
 
@@ -266,7 +268,7 @@ def index_entries(record: Record) -> Entries:  # noqa: C901, PLR0911 - one case 
             return dict.fromkeys((ENDPOINTS, *(endpoints(host) for host in record.hosts)), entry)
         case Delivery():
             entry = (record.id, milliseconds(record.created_at))
-            lists = (deliveries(record.endpoint_id),)
+            lists = (DELIVERIES, deliveries(record.endpoint_id))
             if record.state is not DeliveryState.DELIVERED:
                 lists += (deliveries_with_state(record.endpoint_id, record.state),)
             return dict.fromkeys(lists, entry)

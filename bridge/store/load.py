@@ -182,6 +182,19 @@ async def events(store: Store, host: str, *, after: int, limit: int) -> list[tup
     return [_event(int(name.partition(b"-")[0]), fields[b"e"]) for name, fields in rows]
 
 
+async def event_bounds(store: Store, host: str) -> tuple[int, int]:
+    """The sequence of a host's oldest event still kept, and of its newest ever; (1, 0) if there was none.
+
+    Where all were dropped meanwhile, the first is one above the second.
+    """
+    async with reaching(store), store.redis.pipeline(transaction=True) as pipe:
+        pipe.xrange(keys.events(host), count=1)
+        pipe.get(keys.sequence(host))
+        oldest, newest = await pipe.execute()
+    last = int(newest or 0)
+    return (int(oldest[0][0].partition(b"-")[0]) if oldest else last + 1), last
+
+
 async def audits(
     store: Store, host: str, *, limit: int, before: str = "+"
 ) -> list[tuple[str, dict[str, str]]]:
