@@ -1,7 +1,7 @@
 """A record as bytes: one byte of format, then compressed JSON.
 
-House rules: what `_BESIDE` names lies beside the record, in fields of its own; unknown fields of a newer
-release are passed over, a newer *format* is refused; nothing here knows one record class from another.
+House rules: what `_BESIDE` names of an interaction lies beside the record, in fields of its own; unknown fields
+of a newer release are passed over, a newer *format* is refused; nothing else here knows one record class from another.
 """
 
 import json
@@ -79,9 +79,10 @@ def unpack(data: bytes) -> bytes:
 
 def fields(record: Record, *, kind: str, version: int) -> dict[str, bytes | str | int]:
     """The fields of the record's hash."""
+    beside = _BESIDE if isinstance(record, Interaction) else {"version"}
     found: dict[str, bytes | str | int] = {
         "v": version,
-        "d": pack(_adapter(kind).dump_json(record, exclude=_BESIDE)),
+        "d": pack(_adapter(kind).dump_json(record, exclude=beside)),
     }
     if isinstance(record, Interaction):
         found |= state_fields(record.state, record.state_at)
