@@ -1,0 +1,27 @@
+"""Every route of the API, in one table, and the documents made of it."""
+
+import json
+from typing import Final
+
+from aiohttp import web
+
+from bridge.web import docs
+from bridge.web.api import openapi
+from bridge.web.api.router import JSON, PREFIX, Route, definition
+
+ROUTES: Final[tuple[Route, ...]] = ()
+
+
+def routes() -> list[web.RouteDef]:
+    """Return the routes of the API, its OpenAPI document and the page that shows it."""
+    described = openapi.document(ROUTES)
+    text = json.dumps(described, indent=1).encode()
+
+    async def show(_request: web.Request) -> web.Response:
+        return web.Response(body=text, headers={"Content-Type": JSON, "X-Content-Type-Options": "nosniff"})
+
+    return [
+        *(definition(route) for route in ROUTES),
+        web.get(f"{PREFIX}/openapi.json", show),
+        web.get("/docs", docs.page(described)),
+    ]
