@@ -164,10 +164,12 @@ class ServerSettings(_Section):
     ingest_listen: Annotated[Address, BeforeValidator(_address)] = Address("127.0.0.1", 8267)
     listen: Annotated[Address, BeforeValidator(_address)] = Address("127.0.0.1", 8268)
     metrics_listen: Annotated[Address, BeforeValidator(_address)] = Address("127.0.0.1", 9268)
+    api_requests_per_minute: PositiveInt = 1200
 
     @model_validator(mode="after")
     def _differ(self) -> Self:
-        if len({self.ingest_listen, self.listen, self.metrics_listen}) < len(type(self).model_fields):
+        listeners = (self.ingest_listen, self.listen, self.metrics_listen)
+        if len(set(listeners)) < len(listeners):
             raise ValueError("ingest_listen, listen and metrics_listen must be three different addresses")
         return self
 

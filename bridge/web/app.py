@@ -19,6 +19,8 @@ from bridge.pipeline.retain import empty_quarantine
 from bridge.store import lanes, load
 from bridge.store.connect import check_durability, close, open_store
 from bridge.web import health, ingest
+from bridge.web.api import table
+from bridge.web.problems import problems
 from bridge.web.state import SERVICE, Service
 from bridge.webhooks.signature import MAX_BODY_BYTES
 
@@ -71,14 +73,14 @@ def _listeners(settings: Settings) -> list[tuple[Address, list[web.RouteDef]]]:
     common = health.routes()
     return [
         (settings.server.ingest_listen, [*common, *ingest.routes()]),
-        (settings.server.listen, common),
+        (settings.server.listen, [*common, *table.routes()]),
         (settings.server.metrics_listen, [*common, web.get("/metrics", health.show_metrics)]),
     ]
 
 
 @contextlib.asynccontextmanager
 async def _listening(service: Service, address: Address, routes: list[web.RouteDef]) -> AsyncIterator[None]:
-    app = web.Application(client_max_size=MAX_BODY_BYTES)
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[problems])
     app[SERVICE] = service
     app.add_routes(routes)
     # Longer than Prosody keeps an idle connection, so that it never writes into one that we just closed.
