@@ -17,6 +17,7 @@ from bridge.config import (
     RetentionSettings,
     ServerSettings,
     StoreSettings,
+    WebhookSettings,
     default_toml,
 )
 
@@ -29,6 +30,7 @@ def settings() -> set[str]:
         "store": StoreSettings,
         "policy": PolicySettings,
         "retention": RetentionSettings,
+        "webhooks": WebhookSettings,
     }
     found = {f"{name}.{key}" for name, section in sections.items() for key in section.model_fields}
     return found | {f'hosts."…".{key}' for key in HostInput.model_fields}
@@ -36,13 +38,14 @@ def settings() -> set[str]:
 
 def test_every_setting_stands_in_the_readme_and_nothing_else() -> None:
     table = README.split("<!-- settings:")[1].split("\n\n")[0]
-    assert set(re.findall(r"`((?:server|store|policy|retention|hosts)\.[^`]+)`", table)) == settings()
+    names = r"`((?:server|store|policy|retention|webhooks|hosts)\.[^`]+)`"
+    assert set(re.findall(names, table)) == settings()
 
 
 def test_every_setting_stands_in_the_commented_default_configuration() -> None:
     keys = set(re.findall(r"^#?([a-z_]+) = ", default_toml(), re.MULTILINE))
     assert keys == {name.rsplit(".", 1)[1] for name in settings()}
-    assert set(tomllib.loads(default_toml())) == {"server", "store", "policy", "retention"}
+    assert set(tomllib.loads(default_toml())) == {"server", "store", "policy", "retention", "webhooks"}
 
 
 def commands(under: argparse.ArgumentParser, *words: str) -> Iterator[str]:
