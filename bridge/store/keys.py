@@ -147,6 +147,11 @@ def incidents(host: str) -> str:
     return f"{PREFIX}i:incidents:{_join(host)}"
 
 
+def incidents_made(host: str) -> str:
+    """Index of all incidents of `host`, by the time they were made, which never changes: pages of it stay true."""
+    return f"{PREFIX}i:made:{_join(host)}"
+
+
 def incidents_quarantined(host: str, *, quarantined: bool) -> str:
     """Index of the incidents in, or not in, quarantine."""
     return f"{PREFIX}i:quarantined:{_join(host, 'yes' if quarantined else 'no')}"
@@ -256,7 +261,8 @@ def index_entries(record: Record) -> Entries:  # noqa: C901, PLR0911 - one case 
                     texts(record.host, identity.text),
                     accounts(record.host, identity.name, identity.text),
                 )
-            return dict.fromkeys(lists, entry)
+            made = (record.id, milliseconds(record.created_at))
+            return dict.fromkeys(lists, entry) | {incidents_made(record.host): made}
         case Peer():
             entry = (record.domain, milliseconds(record.last_seen_at))
             is_forwarded_to = record.is_forwarded_to and record.trust is Trust.TRUSTED

@@ -122,6 +122,27 @@ async def page(
     return found[:limit]
 
 
+async def sizes(store: Store, indexes: Sequence[str]) -> tuple[int, ...]:
+    """How many members each index has; one that is not there has none."""
+    async with reaching(store), store.redis.pipeline(transaction=False) as pipe:
+        for index in indexes:
+            pipe.zcard(index)
+        replies: list[Any] = await pipe.execute()
+    return tuple(int(reply) for reply in replies)
+
+
+async def common(store: Store, ranked: str, others: Sequence[str]) -> list[tuple[str, int]]:
+    """The members that all these indexes have, by their score in `ranked`, newest first.
+
+    The store looks at every member of the smallest of them: ask for `sizes` first.
+    """
+    weights = {ranked: 1} | dict.fromkeys(others, 0)
+    async with reaching(store):
+        rows: Any = await store.redis.zinter(weights, withscores=True)
+    entries = [(bytes(member).decode(), int(score)) for member, score in rows]
+    return sorted(entries, key=lambda entry: (entry[1], entry[0]), reverse=True)
+
+
 async def newest(store: Store, indexes: Sequence[str], *, limit: int) -> dict[str, tuple[str, ...]]:
     """The newest members of several indexes, in one round trip; an index that is not there is empty."""
     async with reaching(store), store.redis.pipeline(transaction=False) as pipe:
