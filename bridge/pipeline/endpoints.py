@@ -21,11 +21,11 @@ from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store
 from bridge.webhooks.event import SCHEMA, EventType
+from bridge.webhooks.signature import decode_secret
 from bridge.webhooks.subscription import Network, check_headers, check_url
 from bridge.xmpp.jid import prep_domain
 
 OLD_SECRET_FOR: Final = timedelta(hours=24)
-MAX_ENDPOINTS: Final = 10_000
 _MAX_FILTERS = 100
 _MAX_DESCRIPTION = 500
 _MAX_REASON = 200
@@ -61,11 +61,13 @@ class Permitted:
         hosts: those that are configured.
         allow_http: whether plain http may leave the machine.
         allow_networks: networks of the operator's own.
+        max_endpoints: no more than so many.
     """
 
     hosts: Collection[str]
     allow_http: bool = False
     allow_networks: Sequence[Network] = ()
+    max_endpoints: int = 1000
 
 
 def checked(draft: EndpointDraft, permitted: Permitted) -> EndpointDraft:
@@ -122,16 +124,32 @@ async def add(
     actor: Actor,
     now: datetime,
     permitted: Permitted,
+    secret: str | None = None,
 ) -> Endpoint:
     """Add an endpoint; it gets what happens from now on.
 
+    Args:
+        store: where to.
+        draft: what it is to be.
+        actor: who adds it.
+        now: the time.
+        permitted: what the configuration permits.
+        secret: `whsec_…` that the consumer has already; None: a new one is made.
+
     Raises:
         MalformedError: as `checked` says.
+        ConfigError: the secret is none, or there are too many endpoints.
     """
     draft = checked(draft, permitted)
+    if secret is not None:
+        decode_secret(secret)
+    if len(await load.page(store, keys.ENDPOINTS, limit=permitted.max_endpoints)) == permitted.max_endpoints:
+        raise ConfigError(
+            f"there are {permitted.max_endpoints} endpoints; that is the most (webhooks.max_endpoints)"
+        )
     endpoint = Endpoint(
         id=new_endpoint_id(),
-        secret=new_webhook_secret(),
+        secret=secret or new_webhook_secret(),
         created_at=now,
         since=await _newest(store, draft.hosts),
         **_fields(draft),

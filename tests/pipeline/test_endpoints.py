@@ -150,6 +150,25 @@ async def test_what_cannot_be_is_refused_with_its_field_and_nothing_is_written(
     assert await store.redis.keys("ib:*") == []
 
 
+async def test_a_consumer_may_bring_its_own_secret_if_it_is_one(store: Store) -> None:
+    secret = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYq="
+
+    added = await endpoints.add(store, DRAFT, actor=ADMIN, now=NOON, permitted=PERMITTED, secret=secret)
+    with pytest.raises(ConfigError):
+        await endpoints.add(store, DRAFT, actor=ADMIN, now=NOON, permitted=PERMITTED, secret="")
+
+    assert added.secret == secret
+
+
+async def test_there_are_no_more_endpoints_than_the_configuration_permits(store: Store) -> None:
+    few = replace(PERMITTED, max_endpoints=2)
+    for _ in range(2):
+        await endpoints.add(store, DRAFT, actor=ADMIN, now=NOON, permitted=few)
+
+    with pytest.raises(ConfigError, match="max_endpoints"):
+        await endpoints.add(store, DRAFT, actor=ADMIN, now=NOON, permitted=few)
+
+
 async def test_filters_are_kept_in_one_form_and_once(store: Store) -> None:
     draft = replace(
         DRAFT, hosts=[HOST.upper(), HOST], peers=["Peer.Example", "peer.example"], severities=["high"]
