@@ -38,6 +38,10 @@ class PageQuery(Query):
         default=None, max_length=1000, description="`next` of the page before, with the same filters."
     )
 
+    def filters_given(self) -> list[Any]:
+        """What was asked for, besides where to go on and how far."""
+        return [value for name, value in self if name not in {"limit", "cursor"}]
+
 
 def _visible(value: str) -> str:
     """Refuse what cannot stand in XML, or cannot be seen: control characters, lone surrogates, noncharacters."""

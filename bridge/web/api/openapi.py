@@ -1,7 +1,7 @@
 """OpenAPI 3.1, made from the table of routes and the models that validate."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel
@@ -14,6 +14,8 @@ from bridge.web.problems import KINDS, MEDIA_TYPE
 from bridge.web.problems import PREFIX as PROBLEM
 
 VERSION: Final = "1"  # of the API; the release is no business of its callers
+Mode = Literal["validation", "serialization"]
+Names = Mapping[tuple[type[BaseModel], Mode], str]
 _REF: Final = "#/components/schemas/{model}"
 _PROBLEM: Final[dict[str, Any]] = {
     "type": "object",
@@ -46,12 +48,12 @@ _INTRODUCTION: Final = (
 
 def document(routes: Sequence[Route]) -> dict[str, Any]:
     """The OpenAPI document of these routes."""
-    schemas = _schemas(routes)
+    schemas, names = _schemas(routes)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas, names)
     for model in {route.query for route in routes if route.query is not None}:
-        schemas.pop(model.__name__, None)
+        schemas.pop(names[model, "validation"], None)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -72,25 +74,26 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
     }
 
 
-def _schemas(routes: Sequence[Route]) -> dict[str, Any]:
-    wanted: dict[tuple[type[BaseModel], Literal["validation", "serialization"]], None] = {}
+def _schemas(routes: Sequence[Route]) -> tuple[dict[str, Any], Names]:
+    wanted: dict[tuple[type[BaseModel], Mode], None] = {}
     for route in routes:
         for model in (route.query, route.body):
             if model is not None:
                 wanted[model, "validation"] = None
         if route.answer is not None:
             wanted[route.answer, "serialization"] = None
-    _, found = models_json_schema(list(wanted), ref_template=_REF)
-    return dict(found.get("$defs", {}))
+    refs, found = models_json_schema(list(wanted), ref_template=_REF)
+    names = {key: refs[key]["$ref"].rsplit("/", 1)[1] for key in wanted}
+    return dict(found.get("$defs", {})), names
 
 
-def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
+def _operation(route: Route, schemas: dict[str, Any], names: Names) -> dict[str, Any]:
     found: dict[str, Any] = {
         "operationId": operation_id(route),
         "summary": route.summary,
         "tags": [route.tag],
-        "parameters": _parameters(route, schemas),
-        "responses": _responses(route),
+        "parameters": _parameters(route, schemas, names),
+        "responses": _responses(route, names),
         "security": [] if route.scope is None else [{"token": []}],
     }
     if route.scope is not None:
@@ -99,7 +102,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
         found["description"] = route.description
     if route.body is not None:
         is_needed = any(field.is_required() for field in route.body.model_fields.values())
-        found["requestBody"] = {"required": is_needed, "content": _content(route.body)}
+        found["requestBody"] = {"required": is_needed, "content": _content(names[route.body, "validation"])}
     return found
 
 
@@ -108,17 +111,17 @@ def operation_id(route: Route) -> str:
     return "-".join([route.method.lower(), *re.findall(r"[a-z0-9_.]+", route.path)])
 
 
-def _content(model: type[BaseModel]) -> dict[str, Any]:
-    return {JSON: {"schema": {"$ref": _REF.format(model=model.__name__)}}}
+def _content(name: str, media: str = JSON) -> dict[str, Any]:
+    return {media: {"schema": {"$ref": _REF.format(model=name)}}}
 
 
-def _parameters(route: Route, schemas: dict[str, Any]) -> list[dict[str, Any]]:
+def _parameters(route: Route, schemas: dict[str, Any], names: Names) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
         for name in re.findall(r"\{(\w+)", route.path)
     ]
     if route.query is not None:
-        schema = schemas[route.query.__name__]
+        schema = schemas[names[route.query, "validation"]]
         for name, property_ in schema.get("properties", {}).items():
             one = {"name": name, "in": "query", "required": name in schema.get("required", ())}
             found.append({**one, "schema": _without_null(property_)})
@@ -139,15 +142,13 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     return {**rest, "anyOf": kinds} if kinds else rest
 
 
-def _responses(route: Route) -> dict[str, Any]:
+def _responses(route: Route, names: Names) -> dict[str, Any]:
     good: dict[str, Any] = {"description": "Done." if route.method != "GET" else "Here it is."}
     if route.answer is not None:
-        good["content"] = _content(route.answer)
-        if route.produces != JSON:
-            good["content"] = {route.produces: good["content"][JSON]}
+        good["content"] = _content(names[route.answer, "serialization"], route.produces)
     elif route.produces != JSON:
         good["content"] = {route.produces: {"schema": {"type": "string"}}}
-    problem = {"content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}}}
+    problem = {"content": _content("Problem", MEDIA_TYPE)}
     statuses = [400, 503]
     if route.scope is not None:
         statuses += [401, 429]
