@@ -206,6 +206,11 @@ def peers(host: str) -> str:
     return f"{PREFIX}i:peers:{_join(host)}"
 
 
+def peer_names(host: str) -> str:
+    """Index of the peers that `host` knows, all with score 0: in the order of their names."""
+    return f"{PREFIX}i:peername:{_join(host)}"
+
+
 ENDPOINTS: Final = f"{PREFIX}i:endpoint:"
 """Index of all endpoints, by the time they were added."""
 DELIVERIES: Final = f"{PREFIX}i:delivery:"
@@ -266,7 +271,8 @@ def index_entries(record: Record) -> Entries:  # noqa: C901, PLR0911 - one case 
         case Peer():
             entry = (record.domain, milliseconds(record.last_seen_at))
             is_forwarded_to = record.is_forwarded_to and record.trust is Trust.TRUSTED
-            return {peers(record.host): entry} | (
+            named = {peers(record.host): entry, peer_names(record.host): (record.domain, 0)}
+            return named | (
                 {forwarded_to(record.host): entry} if is_forwarded_to else {}
             )
         case Endpoint():

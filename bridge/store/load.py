@@ -155,6 +155,14 @@ async def newest(store: Store, indexes: Sequence[str], *, limit: int) -> dict[st
     }
 
 
+async def names(store: Store, index: str, *, after: str, limit: int) -> tuple[str, ...]:
+    """The members of an index whose scores are all the same, in the order of their bytes; "" is before all."""
+    async with reaching(store):
+        start = f"({after}".encode() if after else b"-"
+        rows: Any = await store.redis.zrange(index, start, b"+", bylex=True, offset=0, num=limit)
+    return tuple(member.decode() for member in rows)
+
+
 async def older(store: Store, index: str, *, than: datetime, limit: int) -> tuple[str, ...]:
     """The members of an index from before a moment, oldest first."""
     async with reaching(store):
