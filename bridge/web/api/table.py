@@ -6,10 +6,10 @@ from typing import Final
 from aiohttp import web
 
 from bridge.web import docs
-from bridge.web.api import incidents, openapi
+from bridge.web.api import incidents, openapi, peers
 from bridge.web.api.router import JSON, PREFIX, Route, definition
 
-ROUTES: Final[tuple[Route, ...]] = (*incidents.ROUTES,)
+ROUTES: Final[tuple[Route, ...]] = (*incidents.ROUTES, *peers.ROUTES)
 
 
 def routes() -> list[web.RouteDef]:
