@@ -148,9 +148,7 @@ class EndpointClient:
         A name's addresses are each judged when their turn comes, a literal address too, which no resolver sees.
         """
         judge(str(info[4][0]))
-        made = socket.socket(info[0], info[1], info[2])
-        self._sockets.add(made)
-        return made
+        return _Socket(info[0], info[1], info[2], among=self._sockets)
 
     def _judge(self, text: str) -> None:
         name = is_forbidden(ip_address(text), self._allowed)
@@ -188,6 +186,19 @@ class EndpointClient:
             case _:
                 text = f"{type(error).__name__}: {error}"
         return "".join(one if one.isprintable() else "\ufffd" for one in " ".join(text.split()))[:300]
+
+
+class _Socket(socket.socket):
+    """A socket that counts `among` the open ones until it is closed."""
+
+    def __init__(self, family: int, kind: int, protocol: int, *, among: "WeakSet[socket.socket]") -> None:
+        super().__init__(family, kind, protocol)
+        self._among = among
+        among.add(self)
+
+    def close(self) -> None:
+        self._among.discard(self)
+        super().close()
 
 
 class _Heard:

@@ -131,6 +131,15 @@ async def test_with_more_connections_than_are_wanted_they_are_not_kept() -> None
     assert said == [False, False, False, True]
 
 
+async def test_connections_that_were_closed_do_not_count() -> None:
+    client = EndpointClient(allow_networks=LOOPBACK, max_connections=1)
+    async with client, serving(ok(head="Connection: close\r\n")) as server:
+        for _ in range(5):
+            assert (await post(client, server.url())).status == 200
+
+    assert not any(b"Connection: close" in request for request in server.requests)
+
+
 async def test_a_redirect_is_an_answer_and_not_followed(client: EndpointClient) -> None:
     async with serving(ok()) as other:
         head = f"HTTP/1.1 307 Moved\r\nLocation: {other.url()}\r\nContent-Length: 0\r\n\r\n"
