@@ -29,6 +29,12 @@ _GROUPS = {
     "incidents": ("incidents",),
     "originate": ("report", "inquire", "request", "respond"),
     "peers": ("peers",),
+    "endpoints": ("endpoints",),
+    "deliveries": ("deliveries",),
+    "events": ("events",),
+    "tokens": ("tokens",),
+    "verify": ("verify",),
+    "listen": ("listen",),
     "validate": ("validate",),
 }
 
