@@ -7,6 +7,7 @@ from typing import Any
 
 from bridge import log
 from bridge.errors import Condition, ErrorType, StanzaError
+from bridge.pipeline.deliver_events import dead
 from bridge.policy import lanes, outgoing
 from bridge.policy.admit import repeat_name
 from bridge.policy.change import Change, Forget, Mark, Put, Queue
@@ -47,6 +48,8 @@ async def set_aside(store: Store, lease: Lease, *, now: datetime) -> None:
     item = json.loads(lease.items[0])
     for attempt in range(1, _ATTEMPTS + 1):
         change = Change(counts=(("set_aside", lease.queue),)) + await _ended(store, item, now=now)
+        if lease.lane.startswith("endpoint:"):
+            change += await dead(store, lease.lane.partition(":")[2], item)
         if lease.queue is Queue.INCIDENTS:
             change += await _failed(store, lease.lane.partition("|")[0], item, now=now)
         try:

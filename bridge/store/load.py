@@ -163,11 +163,11 @@ async def names(store: Store, index: str, *, after: str, limit: int) -> tuple[st
     return tuple(member.decode() for member in rows)
 
 
-async def older(store: Store, index: str, *, than: datetime, limit: int) -> tuple[str, ...]:
-    """The members of an index from before a moment, oldest first."""
+async def older(store: Store, index: str, *, than: datetime, limit: int, offset: int = 0) -> tuple[str, ...]:
+    """The members of an index from before a moment, oldest first, without the first `offset`."""
     async with reaching(store):
         rows: Any = await store.redis.zrange(
-            index, "-inf", keys.milliseconds(than), byscore=True, offset=0, num=limit
+            index, "-inf", keys.milliseconds(than), byscore=True, offset=offset, num=limit
         )
     return tuple(member.decode() for member in rows)
 
@@ -209,6 +209,24 @@ async def events(store: Store, host: str, *, after: int, limit: int) -> list[tup
     async with reaching(store):
         rows: Any = await store.redis.xrange(keys.events(host), min=f"{after + 1}-0", count=limit)
     return [_event(int(name.partition(b"-")[0]), fields[b"e"]) for name, fields in rows]
+
+
+async def events_numbered(store: Store, host: str, sequences: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """A host's events with these numbers; what is no longer kept is left out."""
+    if not sequences:
+        return {}
+    numbers = sorted(set(sequences))
+    if numbers[-1] - numbers[0] < 2 * len(numbers):  # neighbours: one call
+        spans = [(numbers[0], numbers[-1])]
+    else:
+        spans = [(number, number) for number in numbers]
+    async with reaching(store), store.redis.pipeline(transaction=False) as pipe:
+        for low, high in spans:
+            pipe.xrange(keys.events(host), min=f"{low}-0", max=f"{high}-0")
+        replies: list[Any] = await pipe.execute()
+    rows = (row for reply in replies for row in reply)
+    found = dict(_event(int(name.partition(b"-")[0]), fields[b"e"]) for name, fields in rows)
+    return {number: found[number] for number in numbers if number in found}
 
 
 async def event_bounds(store: Store, host: str) -> tuple[int, int]:

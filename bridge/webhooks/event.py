@@ -37,6 +37,8 @@ class EventType(StrEnum):
     INTERACTION_REFUSED = "interaction.refused"
     INTERACTION_UNREACHABLE = "interaction.unreachable"
     INTERACTION_UNANSWERED = "interaction.unanswered"
+    ENDPOINT_DISABLED = "endpoint.disabled"
+    ENDPOINT_TEST = "endpoint.test"
 
 
 def plain(value: Any) -> Any:
