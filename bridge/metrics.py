@@ -29,6 +29,9 @@ COUNTERS = {
     "stanzas": Description("Stanzas handed to Prosody: sent, dropped or error.", ("outcome",)),
     "inquiries": Description("Inquiries decided: answered or not-found.", ("outcome",)),
     "sendings": Description("What came of interactions of ours.", ("kind", "outcome")),
+    "deliveries": Description(
+        "Attempts to deliver an event to an endpoint: delivered, failed (tried again) or dead.", ("outcome",)
+    ),
     "retired": Description("Incidents deleted because their time was over.", ("from",)),
     "set_aside": Description("Items set aside because their workers died.", ("queue",)),
 }

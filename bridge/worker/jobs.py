@@ -71,6 +71,7 @@ async def _work(
                 aiohttp.ClientSession() as session,
                 EndpointClient(
                     allow_networks=hooks.allow_networks,
+                    allow_http=hooks.allow_http,
                     timeout_seconds=hooks.timeout_seconds,
                     max_connections=CONNECTIONS_AT_MOST,
                 ) as client,

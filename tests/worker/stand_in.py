@@ -77,7 +77,7 @@ async def send_stanzas(
 
 def install(url: str) -> None:
     """Put the stories above where the worker looks for them."""
-    webhooks = SimpleNamespace(allow_networks=(), timeout_seconds=15)
+    webhooks = SimpleNamespace(allow_networks=(), allow_http=False, timeout_seconds=15)
     server = SimpleNamespace(public_url="")
     settings = SimpleNamespace(store_url=lambda: url, hosts={}, policy=None, webhooks=webhooks, server=server)
     stand_ins: dict[str, dict[str, Any]] = {
