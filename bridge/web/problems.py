@@ -7,6 +7,7 @@ under the id that the problem shows; what the caller sent comes back at most in 
 import asyncio
 import json
 import math
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ def problem_of(error: Exception) -> ProblemError:  # noqa: PLR0911 - a line for 
         case web.HTTPException():
             return _of_http(error)
         case MalformedError():
-            return invalid(error.path or "body", error.rule)
+            return invalid(re.sub(r"\[(\d+)\]", r"/\1", error.path) or "body", error.rule)
         case RefusedError():
             return ProblemError("invalid-body", error.stanza_error.text)
         case ConfigError() | ConflictError():
