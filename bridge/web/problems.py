@@ -93,12 +93,19 @@ def invalid(field: str, detail: str, *, kind: str = "invalid-body") -> ProblemEr
     return ProblemError(kind, f"{field}: {detail}", errors=(FieldError(field, detail),))
 
 
-def of_validation(error: ValidationError, *, kind: str) -> ProblemError:
-    """Name each field that pydantic found wrong, without what it held."""
+def of_validation(error: ValidationError, *, kind: str, leave_out: int = 0) -> ProblemError:
+    """Name each field that pydantic found wrong, without what it held.
+
+    Args:
+        error: what pydantic says.
+        kind: of problem.
+        leave_out: so many parts at the start of each path are pydantic's and not the caller's.
+    """
     found = error.errors(include_url=False, include_input=False, include_context=False)
     errors = [
         FieldError(
-            "/".join(str(part)[:_MOST_NAME] for part in one["loc"]), one["msg"].removeprefix("Value error, ")
+            "/".join(str(part)[:_MOST_NAME] for part in one["loc"][leave_out:]),
+            one["msg"].removeprefix("Value error, "),
         )
         for one in found[:_MOST_ERRORS]
     ]

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from aiohttp import web
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 
 from bridge import log
 from bridge.errors import BridgeError, UnavailableError
@@ -253,7 +253,8 @@ def _body(route: Route, data: bytes) -> BaseModel | None:
     try:
         return route.body.model_validate_json(data or b"{}")
     except ValidationError as error:
-        raise problems.of_validation(error, kind="invalid-body") from None
+        leave_out = 1 if issubclass(route.body, RootModel) else 0  # which of several bodies it was taken for
+        raise problems.of_validation(error, kind="invalid-body", leave_out=leave_out) from None
 
 
 async def _run(route: Route, call: Call) -> web.StreamResponse:

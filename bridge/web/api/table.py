@@ -6,10 +6,16 @@ from typing import Final
 from aiohttp import web
 
 from bridge.web import docs
-from bridge.web.api import deliveries, endpoints, incidents, openapi, peers
+from bridge.web.api import deliveries, endpoints, incidents, interactions, openapi, peers
 from bridge.web.api.router import JSON, PREFIX, Route, definition
 
-ROUTES: Final[tuple[Route, ...]] = (*incidents.ROUTES, *peers.ROUTES, *endpoints.ROUTES, *deliveries.ROUTES)
+ROUTES: Final[tuple[Route, ...]] = (
+    *incidents.ROUTES,
+    *interactions.ROUTES,
+    *peers.ROUTES,
+    *endpoints.ROUTES,
+    *deliveries.ROUTES,
+)
 
 
 def routes() -> list[web.RouteDef]:
