@@ -107,7 +107,11 @@ async def endpoint(store: Store, id: str = "ep_a") -> Endpoint:
 
 @contextlib.asynccontextmanager
 async def delivering(
-    store: Store, *, timeout_seconds: float = 15, clock: Callable[[], datetime] | None = None
+    store: Store,
+    *,
+    timeout_seconds: float = 15,
+    clock: Callable[[], datetime] | None = None,
+    public_url: str = "https://bridge.example",
 ) -> AsyncIterator[None]:
     """Run the drain of `outgoing` in this process, as the worker does."""
     async with EndpointClient(
@@ -122,7 +126,7 @@ async def delivering(
                 store=store,
                 client=client,
                 endpoint_id=lane.partition(":")[2],
-                public_url="https://bridge.example",
+                public_url=public_url,
                 clock=clock or (lambda: datetime.now(UTC)),
                 chance=random.random,
             )
