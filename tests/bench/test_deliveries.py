@@ -36,11 +36,10 @@ pytestmark = pytest.mark.bench
 @pytest.fixture
 def receiver() -> Iterator[str]:
     script = Path(__file__).with_name("receiver.py")
-    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-    process.terminate()
-    process.wait()
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        process.terminate()
 
 
 @pytest.fixture
