@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import re
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -142,6 +144,14 @@ def forged() -> list[tuple[dict[str, str], bytes]]:
     ]
 
 
+@functools.cache
+def search_path() -> str:
+    """A PATH on which curl and openssl are, fetched where this machine has none."""
+    command = [sys.executable, str(ROOT / "deploy" / "packages"), "curl"]
+    folder = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    return f"{os.environ['PATH']}:{folder}"
+
+
 @contextlib.asynccontextmanager
 async def shell_consumer(folder: Path, **environment: str) -> AsyncIterator[str]:
     """Run README's shell consumer as a web server runs a CGI program (RFC 3875)."""
@@ -155,7 +165,7 @@ async def shell_consumer(folder: Path, **environment: str) -> AsyncIterator[str]
         process = await asyncio.create_subprocess_exec(
             script,
             cwd=folder,
-            env={"PATH": os.environ["PATH"], "CONTENT_LENGTH": str(len(body)), **environment, **headers},
+            env={"PATH": search_path(), "CONTENT_LENGTH": str(len(body)), **environment, **headers},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -227,7 +237,7 @@ async def test_the_shell_consumer_without_its_secret_or_openssl_refuses_everythi
     unset = {"API_TOKEN": "", "DOCUMENTS": "/dev/null"}
     async with shell_consumer(tmp_path, **unset) as url:
         assert [await post(url, one, BODY) for one in (signed(), empty)] == [401, 401]
-    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    path = f"{tmp_path / 'bin'}:{search_path()}"
     async with shell_consumer(tmp_path, WEBHOOK_SECRET=SECRET, PATH=path, **unset) as url:
         assert [await post(url, one, BODY) for one in (signed(), empty)] == [401, 401]
 
