@@ -1,5 +1,6 @@
 """A service on a real store with the listener of the API, and tokens for it."""
 
+import io
 import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -79,13 +80,13 @@ class Api:
     async def __call__(self, method: str, path: str, body: Any = None, **more: Any) -> Reply:
         headers = {"Authorization": f"Bearer {self.token}", **more.pop("headers", {})}
         if body is not None:
-            more["data"] = body if isinstance(body, bytes) else json.dumps(body).encode()
+            more["data"] = io.BytesIO(body if isinstance(body, bytes) else json.dumps(body).encode())
             headers.setdefault("Content-Type", "application/json")
         url = path if path.startswith(("/docs", "/api")) else f"/api/v1{path}"
         async with self.client.request(method, url, headers=headers, **more) as answer:
             text = await answer.text()
             is_json = "json" in answer.headers.get("Content-Type", "")
-            return Reply(answer.status, json.loads(text) if is_json else text, answer.headers)
+            return Reply(answer.status, json.loads(text) if is_json and text else text, answer.headers)
 
     async def with_token(self, *scopes: Scope, hosts: tuple[str, ...] = (), **more: Any) -> "Api":
         _, text = await make_token(self.store, scopes, hosts, **more)
