@@ -57,11 +57,11 @@ def time_of(text: str) -> datetime:
     Raises:
         UsageError: it is none of these.
     """
-    if ago := _AGO.fullmatch(text.strip()):
-        return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
+        if ago := _AGO.fullmatch(text.strip()):
+            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         found = datetime.fromisoformat(text.strip())
-    except ValueError:
+    except (ValueError, OverflowError):
         raise UsageError(
             f"'{text}' is no time; write 2026-11-21T12:00:00Z, or how long ago: 90m, 2h, 3d"
         ) from None

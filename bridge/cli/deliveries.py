@@ -10,6 +10,7 @@ from bridge.cli.arguments import Commands, UsageError, command, group
 from bridge.cli.consumers import (
     DELIVERY_TITLES,
     actor,
+    all_endpoints,
     delivery_rows,
     one_delivery,
     one_endpoint,
@@ -19,13 +20,13 @@ from bridge.cli.consumers import (
     time_of,
 )
 from bridge.cli.output import Exit, Terminal, cell, count, moment
-from bridge.cli.stored import hosts_of, members, opened, records
+from bridge.cli.stored import hosts_of, opened, records
 from bridge.config import load_settings
 from bridge.errors import ConfigError
 from bridge.log import visible
 from bridge.pipeline.redeliver import MOST_AT_ONCE, redeliver, redeliver_many
-from bridge.policy.record import Attempt, Delivery, DeliveryState
-from bridge.store import keys
+from bridge.policy.record import Attempt, Delivery, DeliveryState, Endpoint
+from bridge.store import keys, load
 from bridge.store.connect import Store
 
 _LABEL = 12
@@ -117,17 +118,26 @@ async def _list(call: _Call) -> int:
 
 async def _found(call: _Call, limit: int) -> tuple[list[Delivery], bool]:
     """Load the newest deliveries that are asked for, and whether there are more."""
-    index = keys.DELIVERIES
+    endpoints: list[Endpoint] = []
     if call.arguments.endpoint is not None:
-        index = keys.deliveries((await one_endpoint(call.store, call.arguments.endpoint)).id)
-    found: list[Delivery] = []
-    async for page in members(call.store, index):
-        for one in await records(call.store, [keys.delivery(member) for member in page]):
-            if isinstance(one, Delivery) and (not call.arguments.failed or _failed(one)):
-                if len(found) == limit:
-                    return found, True
-                found.append(one)
-    return found, False
+        endpoints = [await one_endpoint(call.store, call.arguments.endpoint)]
+    elif call.arguments.failed:
+        endpoints = await all_endpoints(call.store)
+    indexes = [keys.DELIVERIES]
+    if call.arguments.failed:
+        states = (DeliveryState.DEAD, DeliveryState.PENDING)
+        indexes = [keys.deliveries_with_state(one.id, state) for one in endpoints for state in states]
+    elif endpoints:
+        indexes = [keys.deliveries(endpoints[0].id)]
+    newest = await load.newest(call.store, indexes, limit=limit + 1) if indexes else {}
+    ids = [member for members in newest.values() for member in members]
+    found = [
+        one
+        for one in await records(call.store, [keys.delivery(member) for member in ids])
+        if isinstance(one, Delivery) and (not call.arguments.failed or _failed(one))
+    ]
+    found.sort(key=lambda one: (one.created_at, one.sequence), reverse=True)
+    return found[:limit], len(found) > limit
 
 
 def _failed(delivery: Delivery) -> bool:

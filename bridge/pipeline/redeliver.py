@@ -86,7 +86,8 @@ async def redeliver_many(
         ConflictError: deliveries change faster than they can be written; some are queued.
     """
     must_be_enabled(endpoint)
-    start, end = since or datetime.min.replace(tzinfo=now.tzinfo), until or now
+    start = since or datetime.min.replace(tzinfo=now.tzinfo)
+    end = min(until or now, now + timedelta(days=1))  # nothing is later, but by clocks that are wrong
     if only_failed:
         wanted = await _failed(store, endpoint, start, end)
     else:

@@ -8,7 +8,7 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from bridge.errors import ConfigError, ConflictError, MalformedError
 from bridge.log import visible
@@ -21,6 +21,7 @@ from bridge.store.commit import commit
 from bridge.store.connect import Store
 
 MAX_TOKENS = 1000
+FORGOTTEN_AFTER = timedelta(days=30)
 _MAX_NAME = 100
 _MAX_TEXT = 200
 _PREFIX = "ib"
@@ -58,8 +59,12 @@ async def create(
     if expires_at is not None and expires_at <= now:
         raise MalformedError("expires_at", "lies in the past")
     others = await all_tokens(store)
-    if len(others) >= MAX_TOKENS:
-        raise ConfigError(f"there are {MAX_TOKENS} tokens; that is the most")
+    gone = tuple(other for other in others if _ended_before(other, now - FORGOTTEN_AFTER))
+    if len(others) - len(gone) >= MAX_TOKENS:
+        raise ConfigError(
+            f"there are {MAX_TOKENS} tokens, which is the most; one that was revoked or expired counts for "
+            f"{FORGOTTEN_AFTER.days} days"
+        )
     if any(other.name == name and is_good(other, now=now) for other in others):
         raise ConfigError(f'a token called "{name}" exists; revoke it first, or take another name')
     token_id = new_id()
@@ -75,7 +80,7 @@ async def create(
     )
     detail = f"{name}: {' '.join(token.scopes)}"
     entries = audits(token.hosts, actor, "token.create", token.id, now=now, detail=detail)
-    await commit(store, Change(puts=(Put(None, token),), audits=entries))
+    await commit(store, Change(puts=(Put(None, token),), drops=gone, audits=entries))
     return replace(token, version=1), text
 
 
@@ -114,6 +119,10 @@ async def find(store: Store, text: str, *, now: datetime) -> Token | None:
 def is_good(token: Token, *, now: datetime) -> bool:
     """Whether a token is neither revoked nor expired."""
     return token.revoked_at is None and (token.expires_at is None or now < token.expires_at)
+
+
+def _ended_before(token: Token, moment: datetime) -> bool:
+    return any(end is not None and end < moment for end in (token.revoked_at, token.expires_at))
 
 
 async def all_tokens(store: Store) -> list[Token]:

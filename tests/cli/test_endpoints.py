@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import shlex
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +22,7 @@ from bridge.store.commit import commit
 from bridge.store.connect import Store, close, open_store
 from bridge.store.embedded import EmbeddedServer
 from tests.cli.conftest import HOST
+from tests.cli.test_listen import Listening, command
 from tests.pipeline.consumer import Consumer, always, consuming, delivering
 
 URL = "https://consumer.example/in"
@@ -340,6 +343,7 @@ def test_all_that_failed_since_a_time_is_queued(run: Any, local: str, server: Em
         ("--endpoint", "ep"),
         ("--endpoint", "ep", "--since", "2h", "--failed-since", "2h"),
         ("--endpoint", "ep", "--since", "yesterday"),
+        ("--endpoint", "ep", "--since", "999999d"),
     ],
 )
 def test_a_range_that_is_none_is_wrong_usage(run: Any, local: str, words: tuple[str, ...]) -> None:
@@ -349,6 +353,25 @@ def test_a_range_that_is_none_is_wrong_usage(run: Any, local: str, words: tuple[
 
     assert printed.code == 2
     assert json.dumps(printed.out) == '""'
+
+
+def test_what_listen_says_to_type_makes_deliveries_arrive_there(
+    run: Any, local: str, outside: Consumer, tmp_path: Path
+) -> None:
+    secret_file = tmp_path / "listen.secret"
+    with subprocess.Popen(
+        **command("--json", "listen", "--port", "0", "--secret-file", str(secret_file))
+    ) as process:
+        listening = Listening(process, secret_file)
+        line = next(one for one in listening.said.splitlines() if "endpoints add" in one)
+        endpoint = run("--json", *shlex.split(line)[1:], config=local).json()["id"]
+        tested = run("endpoints", "test", endpoint, config=local)
+        came = json.loads(listening.out.readline())
+        process.terminate()
+
+    assert tested.code == 0
+    assert (came["verified"], came["event"]["type"]) == (True, "endpoint.test")
+    assert came["event"]["data"]["endpoint_id"] == endpoint
 
 
 @contextlib.contextmanager

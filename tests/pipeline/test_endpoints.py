@@ -384,6 +384,23 @@ async def test_a_long_range_is_found_without_reading_what_is_before_it(store: St
     assert [json.loads(item)["sequence"] for item in items] == list(range(1701, 2001))
 
 
+async def test_a_range_may_reach_from_the_first_to_the_last_of_days(store: Store) -> None:
+    added = await add(store)
+    await happen(store, 0)
+
+    for only_failed, expected in ((False, 1), (True, 0)):
+        count = await redeliver_many(
+            store,
+            added,
+            since=datetime.min.replace(tzinfo=UTC),
+            until=datetime.max.replace(tzinfo=UTC),
+            only_failed=only_failed,
+            actor=ADMIN,
+            now=NOON,
+        )
+        assert count == expected
+
+
 async def test_no_more_than_the_most_is_queued_at_once(store: Store) -> None:
     added = await add(store)
     for start in range(0, MOST_AT_ONCE + 50, 1005):

@@ -86,6 +86,19 @@ async def test_names_of_working_tokens_are_taken_once(store: Store) -> None:
     assert len(await tokens.all_tokens(store)) == 2
 
 
+async def test_what_ended_a_month_ago_is_forgotten_with_the_next_token(store: Store) -> None:
+    await create(store, "a", expires_at=NOON + timedelta(days=1))
+    revoked, _ = await create(store, "b")
+    await tokens.revoke(store, revoked, actor=ADMIN, now=NOON + timedelta(days=2))
+
+    later = NOON + timedelta(days=31, hours=1)
+    await tokens.create(
+        store, name="c", scopes=[Scope.READ], hosts=[], expires_at=None, actor=ADMIN, now=later
+    )
+
+    assert {one.name for one in await tokens.all_tokens(store)} == {"b", "c"}
+
+
 @pytest.mark.parametrize(
     ("wrong", "path"),
     [
