@@ -50,6 +50,7 @@ def html(described: dict[str, Any]) -> str:
         f"<p>For programs: <a href='{base}/openapi.json'>{base}/openapi.json</a> (OpenAPI 3.1).</p>",
         *_contents(described),
         *_operations(described, base),
+        *_events(described, base),
         *_problems(),
         "<h2 id=schemas>Schemas</h2>",
         *(
@@ -81,6 +82,7 @@ def _contents(described: dict[str, Any]) -> Iterator[str]:
             f"<li><a href='#{escape(operation['operationId'])}'><code>{method} {escape(path)}</code></a> "
             f"<span class=s>{_text(operation['summary'])}</span>"
         )
+    yield "<li><a href='#events'>Webhook events</a>"
     yield "<li><a href='#problems'>Problems</a><li><a href='#schemas'>Schemas</a></ul>"
 
 
@@ -112,6 +114,21 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> Iterator[st
     yield "<table><tr><th>answer<th><th>"
     for status, response in operation["responses"].items():
         yield f"<tr><td>{escape(status)}<td>{escape(response['description'])}<td>{_content(response)}"
+    yield "</table>"
+
+
+def _events(described: dict[str, Any], base: str) -> Iterator[str]:
+    yield "<h2 id=events>Webhook events</h2>"
+    yield "<p>The body of each delivery, and of each event in <code>/api/v1/events</code>; signed as Standard "
+    yield "Webhooks 1.0 says. More types and members may come: ignore those you do not know.</p>"
+    yield "<table><tr><th>type<th><th>data<th>JSON Schema"
+    for name, operation in described.get("webhooks", {}).items():
+        body = operation["post"]["requestBody"]["content"]["application/json"]["schema"]
+        name_, url = escape(name), f"{base}/schemas/{escape(name)}.json"
+        yield (
+            f"<tr><td><code>{name_}</code><td>{_text(operation['post']['summary'])}"
+            f"<td>{_type(body['properties']['data'])}<td><a href='{url}'>{name_}.json</a>"
+        )
     yield "</table>"
 
 

@@ -12,6 +12,8 @@ from bridge.web.api.idempotency import HEADER
 from bridge.web.api.router import JSON, PREFIX, Route
 from bridge.web.problems import KINDS, MEDIA_TYPE
 from bridge.web.problems import PREFIX as PROBLEM
+from bridge.webhooks.event import EventType
+from bridge.webhooks.schema import EVENTS, components
 
 VERSION: Final = "1"  # of the API; the release is no business of its callers
 Mode = Literal["validation", "serialization"]
@@ -54,6 +56,7 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas, names)
     for model in {route.query for route in routes if route.query is not None}:
         schemas.pop(names[model, "validation"], None)
+    bodies, parts = components()
     return {
         "openapi": "3.1.0",
         "info": {
@@ -65,8 +68,9 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
         "servers": [{"url": PREFIX}],
         "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in routes)],
         "paths": paths,
+        "webhooks": {str(one): {"post": _event(one, body)} for one, body in bodies.items()},
         "components": {
-            "schemas": {**schemas, "Problem": _PROBLEM},
+            "schemas": {**schemas, "Problem": _PROBLEM, **parts},
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "bearerFormat": "ib_<id>_<secret>"}
             },
@@ -104,6 +108,21 @@ def _operation(route: Route, schemas: dict[str, Any], names: Names) -> dict[str,
         is_needed = any(field.is_required() for field in route.body.model_fields.values())
         found["requestBody"] = {"required": is_needed, "content": _content(names[route.body, "validation"])}
     return found
+
+
+def _event(event_type: EventType, body: dict[str, Any]) -> dict[str, Any]:
+    """What an endpoint gets."""
+    names = ("webhook-id", "webhook-timestamp", "webhook-signature")
+    return {
+        "operationId": f"event-{event_type}",
+        "summary": EVENTS[event_type].meaning,
+        "parameters": [
+            {"name": name, "in": "header", "required": True, "schema": {"type": "string"}} for name in names
+        ],
+        "requestBody": {"required": True, "content": {JSON: {"schema": body}}},
+        "responses": {"2XX": {"description": "Taken; anything else counts as failure and is tried again."}},
+        "security": [],
+    }
 
 
 def operation_id(route: Route) -> str:
