@@ -20,6 +20,7 @@ from bridge.config import (
     WebhookSettings,
     default_toml,
 )
+from bridge.webhooks.event import EventType
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -78,6 +79,11 @@ def test_every_metric_stands_in_the_readme_and_nothing_else() -> None:
             labels = "{" + ",".join(description.labels) + "}" if description.labels else ""
             real.add(metrics.PREFIX + name + suffix + labels)
     assert written == real
+
+
+def test_every_type_of_event_stands_in_the_readme_and_nothing_else() -> None:
+    table = README.split("<!-- events:")[1].split("\n\n")[0]
+    assert set(re.findall(r"`([a-z]+\.[a-z]+)`", table)) == {one.value for one in EventType}
 
 
 @pytest.mark.parametrize(
