@@ -135,14 +135,15 @@ async def _listen(listener: _Listener, port: int, secret_file: Path) -> int:
         _say_how(listener.terminal, runner.addresses[0][1], secret_file)
         await asyncio.Event().wait()
     except OSError as error:
-        raise UsageError(f"port {port} cannot be had ({error.strerror}); take another: --port N") from None
+        why = os.strerror(error.errno) if error.errno else error
+        raise UsageError(f"port {port} cannot be had: {why}; take another: --port N") from None
     finally:
         await runner.cleanup()
     return Exit.OK
 
 
 def _say_how(terminal: Terminal, port: int, secret_file: Path) -> None:
-    file = shlex.quote(str(secret_file))
+    file = shlex.quote(str(secret_file.absolute()))
     terminal.say(
         f"Listening on http://127.0.0.1:{port}/ until Ctrl-C. To have events delivered here, in another terminal:\n"
         f"  incident-bridge endpoints add http://127.0.0.1:{port}/ --secret-file {file}\n"
