@@ -73,11 +73,11 @@ async def fetch(
         once: a webhook id.
         originals: also load the interactions' original bytes.
     """
-    fields = [*_FIELDS, "o"] if originals else [*_FIELDS]
     names = list(dict.fromkeys(names))
     remembered = list(dict.fromkeys(remembered))
     async with reaching(store), store.redis.pipeline(transaction=False) as pipe:
-        for name in names:
+        wanted = [_fields(name, originals=originals) for name in names]
+        for name, fields in zip(names, wanted, strict=True):
             pipe.hmget(keys.record_key(name), fields)
         for host, payload in remembered:
             pipe.get(keys.remembered(host, payload))
@@ -88,11 +88,18 @@ async def fetch(
     return Fetched(
         records={
             name: codec.decode(name.type, dict(zip(fields, row, strict=True)))
-            for name, row in zip(names, rows, strict=True)
+            for name, fields, row in zip(names, wanted, rows, strict=True)
         },
         remembered={pair: text and text.decode() for pair, text in zip(remembered, texts, strict=True)},
         once=replies[-1] if once is not None else None,
     )
+
+
+def _fields(name: RecordName, *, originals: bool) -> Sequence[str]:
+    """The fields of a record; only interactions have more than two."""
+    if name.type != "interaction":
+        return _FIELDS[:2]
+    return (*_FIELDS, "o") if originals else _FIELDS
 
 
 async def page(
@@ -129,6 +136,15 @@ async def sizes(store: Store, indexes: Sequence[str]) -> tuple[int, ...]:
             pipe.zcard(index)
         replies: list[Any] = await pipe.execute()
     return tuple(int(reply) for reply in replies)
+
+
+async def those_in(store: Store, index: str, members: Sequence[str]) -> set[str]:
+    """Which of these are members of an index."""
+    if not members:
+        return set()
+    async with reaching(store):
+        scores: Any = await store.redis.zmscore(index, list(members))
+    return {member for member, score in zip(members, scores, strict=True) if score is not None}
 
 
 async def common(store: Store, ranked: str, others: Sequence[str]) -> list[tuple[str, int]]:
