@@ -4,10 +4,7 @@ House rules: every problem is told at once, with its file and line and what to w
 part of a message or a repr; what is not a key here is an error. `default.toml` beside this file is the reference.
 """
 
-import ipaddress
-import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -36,6 +33,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from bridge import config_values as values
 from bridge.config_file import (
     ENVIRONMENT_PREFIX,
     Source,
@@ -47,137 +45,18 @@ from bridge.config_file import (
 from bridge.errors import ConfigError, MalformedError
 from bridge.policy.disclosure import Inquiries
 from bridge.policy.trust import Authentication
-from bridge.webhooks.signature import decode_secret
-from bridge.xmpp.jid import Jid, prep_domain
+from bridge.webhooks.subscription import Network
+from bridge.xmpp.jid import prep_domain
 
 SYSTEM_PATH = Path("/etc/incident-bridge/config.toml")
-SYSTEM_DATA_DIR = Path("/var/lib/incident-bridge")
 MAKE_A_SECRET = 'make one with: echo "whsec_$(openssl rand -base64 32)"'  # noqa: S105 (says how, is none)
-_MAX_PORT = 65535
-_SECRETS_WHILE_ROTATING = 2
+_LISTENERS = 3
 
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a listener listens; an IPv6 `host` without its brackets."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        """As configured: `127.0.0.1:8267`, `[::1]:8267`."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def _address(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:]+)):([0-9]{1,5})", value)
-    if not match or not 0 < int(match[3]) <= _MAX_PORT:
-        raise ValueError('is not an address and port such as "127.0.0.1:8267" or "[::1]:8267"')
-    return Address(match[1] or match[2], int(match[3]))
-
-
-def _data_dir() -> Path:
-    if os.geteuid() == 0 or os.access(SYSTEM_DATA_DIR, os.W_OK | os.X_OK):
-        return SYSTEM_DATA_DIR
-    state = os.environ.get("XDG_STATE_HOME") or ""
-    base = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
-    return base / "incident-bridge"
-
-
-def _half_of_memory() -> int:
-    """Half of what this machine, or the container around us, may use."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-    except OSError:
-        limit = "max"
-    return min(total, int(limit)) // 2 if limit.isdigit() else total // 2
-
-
-def _store_url(value: str) -> str:
-    if value and urlsplit(value).scheme not in {"unix", "redis", "rediss"}:
-        raise ValueError('must begin with unix://, redis:// or rediss://, or be "" for the embedded store')
-    return value
-
-
-def _public_url(value: str) -> str:
-    try:
-        url = urlsplit(value)
-        is_usable = not value or (url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0)
-    except ValueError:
-        is_usable = False
-    if not is_usable or url.path.strip("/") or url.query or url.fragment or url.username is not None:
-        raise ValueError('is not a URL without a path, such as "https://incidents.example.org"')
-    return value.rstrip("/")
-
-
-def _user(value: str) -> str:
-    try:
-        jid = Jid.parse(value)
-    except MalformedError as error:
-        raise ValueError(f"is not a JID: {error.rule}") from None
-    if not jid.local:
-        raise ValueError("has no local part; this is about users (user@domain), not servers")
-    return jid.bare
-
-
-def _protected(value: str) -> str:
-    try:
-        return Jid.parse(value).bare
-    except MalformedError as error:
-        raise ValueError(f"is neither a domain nor a JID: {error.rule}") from None
-
-
-def _peer(value: str) -> str:
-    try:
-        return prep_domain(value)
-    except MalformedError as error:
-        raise ValueError(f"is not a server's domain: {error.rule}") from None
-
-
-def _secret(value: SecretStr) -> SecretStr:
-    try:
-        decode_secret(value.get_secret_value())
-    except ConfigError as error:
-        raise ValueError(str(error)) from None
-    return value
-
-
-def _listed(value: object) -> object:
-    """A list; from the environment also as JSON or as words separated by commas or spaces."""
-    if not isinstance(value, str):
-        return value
-    if not value.lstrip().startswith("["):
-        return re.split(r"[\s,]+", value.strip()) if value.strip() else []
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError:
-        raise ValueError("begins with [ but is not a JSON list") from None
-
-
-def _one_or_two(value: object) -> object:
-    value = _listed(value)
-    if isinstance(value, list | tuple) and not 1 <= len(value) <= _SECRETS_WHILE_ROTATING:
-        raise ValueError("must be one secret, or a list of two while you change it")
-    return value
-
-
-def _read_secret_file(value: object) -> object:
-    if not isinstance(value, str | Path):
-        raise ValueError("must be the path of a file")  # noqa: TRY004 (pydantic collects ValueError only)
-    try:
-        text = Path(value).read_text(encoding="ascii")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not plain ASCII"
-        raise ValueError(f"{value} cannot be read: {reason}") from None
-    return _one_or_two([line.strip() for line in text.splitlines() if line.strip()])
-
-
-Secrets = tuple[Annotated[SecretStr, AfterValidator(_secret)], ...]
-Users = frozenset[Annotated[str, AfterValidator(_user)]]
-Names = frozenset[Annotated[str, AfterValidator(_protected)]]
+Address = values.Address
+Secrets = tuple[Annotated[SecretStr, AfterValidator(values.secret)], ...]
+Networks = tuple[Annotated[Network, BeforeValidator(values.network)], ...]
+Users = frozenset[Annotated[str, AfterValidator(values.user)]]
+Names = frozenset[Annotated[str, AfterValidator(values.protected)]]
 _MOST_DAYS = 3650
 Days = Annotated[int, Field(ge=1, le=_MOST_DAYS)]
 
@@ -189,15 +68,15 @@ class _Section(BaseModel):
 class ServerSettings(_Section):
     """`[server]`: where we listen."""
 
-    ingest_listen: Annotated[Address, BeforeValidator(_address)] = Address("127.0.0.1", 8267)
-    listen: Annotated[Address, BeforeValidator(_address)] = Address("127.0.0.1", 8268)
-    metrics_listen: Annotated[Address, BeforeValidator(_address)] = Address("127.0.0.1", 9268)
-    public_url: Annotated[str, AfterValidator(_public_url)] = ""
+    ingest_listen: Annotated[Address, BeforeValidator(values.address)] = Address("127.0.0.1", 8267)
+    listen: Annotated[Address, BeforeValidator(values.address)] = Address("127.0.0.1", 8268)
+    metrics_listen: Annotated[Address, BeforeValidator(values.address)] = Address("127.0.0.1", 9268)
+    api_requests_per_minute: PositiveInt = 1200
+    public_url: Annotated[str, AfterValidator(values.public_url)] = ""
 
     @model_validator(mode="after")
     def _differ(self) -> Self:
-        addresses = (self.ingest_listen, self.listen, self.metrics_listen)
-        if len(set(addresses)) < len(addresses):
+        if len({self.ingest_listen, self.listen, self.metrics_listen}) < _LISTENERS:
             raise ValueError("ingest_listen, listen and metrics_listen must be three different addresses")
         return self
 
@@ -205,22 +84,33 @@ class ServerSettings(_Section):
 class StoreSettings(_Section):
     """`[store]`: where records are kept. `url` may hold a password, so it stays out of repr."""
 
-    url: Annotated[str, AfterValidator(_store_url), Field(repr=False)] = ""
-    data_dir: Path = Field(default_factory=_data_dir)
+    url: Annotated[str, AfterValidator(values.store_url), Field(repr=False)] = ""
+    data_dir: Path = Field(default_factory=values.data_dir)
     durability: Literal["disk", "memory", "assumed"] = "disk"
-    max_bytes: PositiveInt = Field(default_factory=_half_of_memory)
+    max_bytes: PositiveInt = Field(default_factory=values.half_of_memory)
 
 
 class RetentionSettings(_Section):
     """`[retention]`: how long things are kept."""
 
     quarantine_days: PositiveInt = 30
+    events_days: PositiveInt = 30
+    deliveries_days: PositiveInt = 30
+
+
+class WebhookSettings(_Section):
+    """`[webhooks]`: where events may be delivered to, and how long an endpoint may take."""
+
+    allow_networks: Annotated[Networks, NoDecode, BeforeValidator(values.listed)] = ()
+    allow_http: bool = False
+    timeout_seconds: Annotated[int, Field(ge=1, le=60)] = 15
+    max_endpoints: PositiveInt = 1000
 
 
 class AutomaticRule(_Section):
     """One of `policy.approve_automatically`: what `peer` may have done without a yes, at most so often in 24 hours."""
 
-    peer: Annotated[str, AfterValidator(_peer)]
+    peer: Annotated[str, AfterValidator(values.peer)]
     action: Literal["block-host"]
     per_day: Annotated[int, Field(ge=1, le=1000)]
 
@@ -231,13 +121,13 @@ class PolicySettings(_Section):
     strangers: Literal["quarantine", "refuse"] = "quarantine"
     unencrypted: Literal["refuse", "accept"] = "refuse"
     require_authentication: Authentication = Authentication.CERTIFICATE
-    allow_users: Annotated[Users, NoDecode, BeforeValidator(_listed)] = frozenset()
+    allow_users: Annotated[Users, NoDecode, BeforeValidator(values.listed)] = frozenset()
     inquiries: Inquiries = Inquiries.PARTIES
     answer_seconds: PositiveInt = 300
     give_up_seconds: PositiveInt = 86_400
     approval_days: Days = 7
     mitigation_days: Days = 30
-    protected: Annotated[Names, NoDecode, BeforeValidator(_listed)] = frozenset()
+    protected: Annotated[Names, NoDecode, BeforeValidator(values.listed)] = frozenset()
     approve_automatically: tuple[AutomaticRule, ...] = ()
     quarantine_max: PositiveInt = 10_000
     quarantine_max_bytes: PositiveInt = 268_435_456
@@ -271,10 +161,10 @@ class HostInput(_Section):
 
     insecure: bool = False
     api_url: str = "http://127.0.0.1:5280"
-    secret: Annotated[Secrets, NoDecode, BeforeValidator(_one_or_two)] = ()
-    secret_file: Annotated[Secrets, NoDecode, BeforeValidator(_read_secret_file)] = ()
-    admins: Annotated[Users, NoDecode, BeforeValidator(_listed)] = frozenset()
-    viewers: Annotated[Users, NoDecode, BeforeValidator(_listed)] = frozenset()
+    secret: Annotated[Secrets, NoDecode, BeforeValidator(values.one_or_two)] = ()
+    secret_file: Annotated[Secrets, NoDecode, BeforeValidator(values.read_secret_file)] = ()
+    admins: Annotated[Users, NoDecode, BeforeValidator(values.listed)] = frozenset()
+    viewers: Annotated[Users, NoDecode, BeforeValidator(values.listed)] = frozenset()
 
     @field_validator("api_url")
     @classmethod
@@ -288,7 +178,11 @@ class HostInput(_Section):
             raise ValueError(
                 'is not a URL such as "http://127.0.0.1:5280" or "https://xmpp.example.org:5281"'
             )
-        if url.scheme == "http" and not _is_loopback(url.hostname or "") and not info.data.get("insecure"):
+        if (
+            url.scheme == "http"
+            and not values.is_loopback(url.hostname or "")
+            and not info.data.get("insecure")
+        ):
             raise ValueError(
                 "is plain http over a network; use https, or add insecure = true if you accept that"
             )
@@ -301,15 +195,6 @@ class HostInput(_Section):
         if not self.secret and not self.secret_file:
             raise ValueError(f"has no secret: add secret or secret_file; {MAKE_A_SECRET}")
         return self
-
-
-def _is_loopback(name: str) -> bool:
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def _prepare_hosts(value: object) -> object:
@@ -351,6 +236,7 @@ class Input(BaseSettings):
     hosts: Annotated[dict[str, HostInput], BeforeValidator(_prepare_hosts)] = {}
     policy: PolicySettings = PolicySettings()
     retention: RetentionSettings = RetentionSettings()
+    webhooks: WebhookSettings = WebhookSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -374,6 +260,7 @@ class Settings:
     hosts: Mapping[str, HostSettings] = field(default_factory=dict)
     policy: PolicySettings = field(default_factory=PolicySettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
+    webhooks: WebhookSettings = field(default_factory=WebhookSettings)
     path: Path | None = None
 
     @property
@@ -427,6 +314,7 @@ def load_settings(path: Path | None = None) -> Settings:
         hosts=hosts,
         policy=data.policy,
         retention=data.retention,
+        webhooks=data.webhooks,
         path=found,
     )
 

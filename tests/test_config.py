@@ -4,6 +4,7 @@ import base64
 import os
 import re
 import tomllib
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,21 @@ def test_a_full_file_is_read(tmp_path: Path) -> None:
     assert settings.path == path
 
 
+def test_what_webhooks_may_reach_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        '[server]\npublic_url = "https://example.org/incidents/"\n[webhooks]\nallow_networks = ["fd00::/8"]'
+    )
+    assert load_settings(write(tmp_path, text)).webhooks.allow_networks == (ip_network("fd00::/8"),)
+
+    monkeypatch.setenv("INCIDENT_BRIDGE_WEBHOOKS__ALLOW_NETWORKS", "10.0.0.0/8, 192.0.2.1")
+    settings = load_settings(write(tmp_path, text))
+
+    assert settings.server.public_url == "https://example.org/incidents"
+    assert settings.webhooks.allow_networks == (ip_network("10.0.0.0/8"), ip_network("192.0.2.1"))
+    assert settings.webhooks.timeout_seconds == 15
+    assert not settings.webhooks.allow_http
+
+
 REFUSALS = {
     "unknown key": ('[server]\nlistn = "127.0.0.1:1"', 2, 'unknown key; did you mean "listen"?'),
     "unknown section": ("\n[polcy]\nstrangers = 'refuse'", 2, 'unknown key; did you mean "policy"?'),
@@ -113,6 +129,18 @@ REFUSALS = {
     ),
     "a server among users": ('[policy]\n\nallow_users = ["a.test"]', 3, "no local part"),
     "no proof": ('[policy]\nrequire_authentication = "none"', 2, "dialback"),
+    "links by plain http": ('[server]\npublic_url = "http://example.org"', 2, "plain http over a network"),
+    "links to nowhere": ('[server]\npublic_url = "incidents.example.org"', 2, "is not a URL"),
+    "links with a query": ('[server]\npublic_url = "https://example.org/?a"', 2, "is not a URL"),
+    "no network": ('[webhooks]\nallow_networks = ["lan"]', 2, 'holds "lan"'),
+    "an address with a mask": (
+        '[webhooks]\nallow_networks = ["10.0.0.0/8", "10.1.2.3/16"]',
+        2,
+        'did you mean "10.1.0.0/16"?',
+    ),
+    "no networks": ("[webhooks]\nallow_networks = [8]", 2, "holds something other than a network"),
+    "an hour to answer": ("[webhooks]\ntimeout_seconds = 3600", 2, "60"),
+    "no retention": ("[retention]\nevents_days = 0", 2, "greater than 0"),
     "not a number": ('[policy]\nquota_burst = "many"', 2, "integer"),
 }
 

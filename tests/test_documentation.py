@@ -17,8 +17,10 @@ from bridge.config import (
     RetentionSettings,
     ServerSettings,
     StoreSettings,
+    WebhookSettings,
     default_toml,
 )
+from bridge.webhooks.event import EventType
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -29,6 +31,7 @@ def settings() -> set[str]:
         "store": StoreSettings,
         "policy": PolicySettings,
         "retention": RetentionSettings,
+        "webhooks": WebhookSettings,
     }
     found = {f"{name}.{key}" for name, section in sections.items() for key in section.model_fields}
     return found | {f'hosts."…".{key}' for key in HostInput.model_fields}
@@ -36,13 +39,14 @@ def settings() -> set[str]:
 
 def test_every_setting_stands_in_the_readme_and_nothing_else() -> None:
     table = README.split("<!-- settings:")[1].split("\n\n")[0]
-    assert set(re.findall(r"`((?:server|store|policy|retention|hosts)\.[^`]+)`", table)) == settings()
+    names = r"`((?:server|store|policy|retention|webhooks|hosts)\.[^`]+)`"
+    assert set(re.findall(names, table)) == settings()
 
 
 def test_every_setting_stands_in_the_commented_default_configuration() -> None:
     keys = set(re.findall(r"^#?([a-z_]+) = ", default_toml(), re.MULTILINE))
     assert keys == {name.rsplit(".", 1)[1] for name in settings()}
-    assert set(tomllib.loads(default_toml())) == {"server", "store", "policy", "retention"}
+    assert set(tomllib.loads(default_toml())) == {"server", "store", "policy", "retention", "webhooks"}
 
 
 def commands(under: argparse.ArgumentParser, *words: str) -> Iterator[str]:
@@ -75,6 +79,11 @@ def test_every_metric_stands_in_the_readme_and_nothing_else() -> None:
             labels = "{" + ",".join(description.labels) + "}" if description.labels else ""
             real.add(metrics.PREFIX + name + suffix + labels)
     assert written == real
+
+
+def test_every_type_of_event_stands_in_the_readme_and_nothing_else() -> None:
+    table = README.split("<!-- events:")[1].split("\n\n")[0]
+    assert set(re.findall(r"`([a-z]+\.[a-z]+)`", table)) == {one.value for one in EventType}
 
 
 @pytest.mark.parametrize(

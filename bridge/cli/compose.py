@@ -4,43 +4,25 @@ House rule: a file is read as `validate` reads it, and goes out whole; options m
 """
 
 import argparse
-import ipaddress
-import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from bridge.cli.arguments import UsageError
-from bridge.cli.validate import as_iq, read_bytes
+from bridge.cli.validate import read_bytes
 from bridge.errors import MalformedError, RefusedError
 from bridge.iodef import values
-from bridge.iodef.model import (
-    Contact,
-    Counter,
-    Impact,
-    IncidentId,
-    RecordItem,
-    Restriction,
-    Severity,
-    Source,
-    Text,
-)
 from bridge.iodef.model import Incident as Document
-from bridge.iodef.table import CLASSES, EXT_VALUE, tag
+from bridge.iodef.model import IncidentId, RecordItem, Restriction, Severity, Source
 from bridge.iodef.table import Text as Kinds
 from bridge.log import visible
-from bridge.policy.disclosure import redacted, reread
+from bridge.pipeline import compose
+from bridge.pipeline.compose import IMPACTS, Details, Given, PrivateError
 from bridge.policy.record import Incident, Interaction
-from bridge.xep0268.model import Kind, Reading
-from bridge.xep0268.read import read
-from bridge.xmpp import xml
+from bridge.xep0268.model import Kind
 from bridge.xmpp.jid import Jid
 
 _MOST_EVIDENCE_BYTES = 96 * 1024
-_COUNTER = "xmpp-presence"
-_IMPACTS = sorted((CLASSES[tag("Impact")].attributes["type"].values or frozenset()) - {EXT_VALUE})
 _RESTRICTIONS = [str(one) for one in Restriction if one is not Restriction.DEFAULT]
 
 
@@ -58,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                        help="who did it; N: so many presence stanzas; may be repeated")  # fmt: skip
     about.add_argument("--target", type=_target, action="append", default=[], metavar="JID",
                        help="against whom; may be repeated")  # fmt: skip
-    about.add_argument("--impact", choices=_IMPACTS, metavar="TYPE", help=", ".join(_IMPACTS))
+    about.add_argument("--impact", choices=IMPACTS, metavar="TYPE", help=", ".join(IMPACTS))
     about.add_argument("--severity", choices=[str(one) for one in Severity])
     about.add_argument("--started", type=_time, metavar="TIME", help="like 2026-11-21T22:50:00Z")
     about.add_argument("--ended", type=_time, metavar="TIME")
@@ -101,22 +83,18 @@ def _source(text: str) -> Source:
     address, equals, number = text.rpartition("=")
     if not (equals and number.isascii() and number.isdecimal()):
         return _address(text, "source")
-    counter = Counter(type=_COUNTER, value=float(number[:15]))
-    return replace(_address(address, "source"), counters=(counter,))
+    return _address(address, "source", count=int(number[:15]))
 
 
 def _target(text: str) -> Source:
     return _address(text, "target")
 
 
-def _address(text: str, system: str) -> Source:
-    """A JID; an IP address is told as one."""
+def _address(text: str, system: str, *, count: int | None = None) -> Source:
     try:
-        version = ipaddress.ip_address(text).version
-    except ValueError:
-        jid = _jid(text)
-        return Source(address=jid, category="xmpp", system=system, jid=jid)
-    return Source(address=text, category=f"ipv{version}-addr", system=system)
+        return compose.address(text, system=system, count=count)
+    except MalformedError as error:
+        raise argparse.ArgumentTypeError(f"is not a JID: {error.rule}") from None
 
 
 _OPTIONS = ("id", "description", "source", "target", "impact", "severity", "started", "ended", "contact",
@@ -128,43 +106,30 @@ def given(arguments: argparse.Namespace) -> list[str]:
     return [f"--{name}" for name in _OPTIONS if getattr(arguments, name)]
 
 
-def with_options(document: Document, arguments: argparse.Namespace) -> Document:
-    """The document as the options change it: what is one is replaced, what may be repeated is added."""
-    changes: dict[str, Any] = {}
-    if arguments.description:
-        changes["descriptions"] = (Text(text=arguments.description),)
-    if arguments.impact or arguments.severity:
-        known = document.impacts[0] if document.impacts else Impact()
-        severity = Severity(arguments.severity) if arguments.severity else known.severity
-        changes["impacts"] = (replace(known, type=arguments.impact or known.type, severity=severity),)
-    if arguments.restriction:
-        changes["restriction"] = Restriction(arguments.restriction)
-    if arguments.started:
-        changes["started_at"] = arguments.started
-    if arguments.ended:
-        changes["ended_at"] = arguments.ended
-    contacts = [Contact(role="admin", type="person", jids=(jid,)) for jid in arguments.contact]
-    contacts += [Contact(role="chatroom", type="organization", jids=(jid,)) for jid in arguments.chatroom]
-    return replace(
-        document,
-        **changes,
-        contacts=_added(document.contacts, contacts),
-        sources=_added(document.sources, arguments.source),
-        targets=_added(document.targets, arguments.target),
-        related=_added(document.related, arguments.related),
-        record_items=_added(document.record_items, map(_evidence, arguments.evidence)),
+def _details(arguments: argparse.Namespace) -> Details:
+    """What the options say."""
+    return Details(
+        text=arguments.id,
+        description=arguments.description,
+        sources=tuple(arguments.source),
+        targets=tuple(arguments.target),
+        impact=arguments.impact,
+        severity=Severity(arguments.severity) if arguments.severity else None,
+        started_at=arguments.started,
+        ended_at=arguments.ended,
+        contacts=tuple(arguments.contact),
+        chatrooms=tuple(arguments.chatroom),
+        restriction=Restriction(arguments.restriction) if arguments.restriction else None,
+        related=tuple(arguments.related),
+        evidence=tuple(map(_evidence, arguments.evidence)),
     )
-
-
-def _added(known: tuple[Any, ...], more: Iterable[Any]) -> tuple[Any, ...]:
-    return tuple(dict.fromkeys((*known, *more)))
 
 
 def _evidence(name: str) -> RecordItem:
     data = read_bytes(name, most=_MOST_EVIDENCE_BYTES + 1)
     if len(data) > _MOST_EVIDENCE_BYTES:
         raise UsageError(f"{name}: has more than {_MOST_EVIDENCE_BYTES} bytes; give the lines that matter")
-    return RecordItem(dtype="string", text=data.decode("utf-8", "replace").strip(), meaning=Path(name).name)
+    return compose.evidence(data.decode("utf-8", "replace"), meaning=Path(name).name)
 
 
 def new_document(host: str, arguments: argparse.Namespace) -> Document:
@@ -173,42 +138,23 @@ def new_document(host: str, arguments: argparse.Namespace) -> Document:
         raise UsageError(
             "say what happened: --description TEXT or --source JID, or give --file or --incident"
         )
-    text = arguments.id or str(uuid.uuid4())
-    empty = Document(identity=IncidentId(name=host, text=text), restriction=Restriction.NEED_TO_KNOW)
-    return with_options(empty, arguments)
+    return compose.new_document(host, _details(arguments))
 
 
 def again(newest: Interaction, arguments: argparse.Namespace) -> Document:
     """The next edition of an own incident: the newest as the options change it, reported now."""
     if arguments.id:
         raise UsageError("--id: the incident has its identifier; leave it out")
-    # The newest edition may be a request of ours; what it asked for is asked again only by another request.
-    known = replace(newest.document, reported_at=None, purpose=Kind.REPORT.purpose, expectations=())
-    return with_options(known, arguments)
+    return compose.again(newest, _details(arguments))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FromFile:
-    """What a file holds, and a sentence on each thing that was dropped or repaired in it."""
-
-    reading: Reading
-    notes: tuple[str, ...]
-
-
-def from_file(name: str, host: str, kind: Kind) -> FromFile:
+def from_file(name: str, host: str, kind: Kind) -> Given:
     """Read a document as if `host` sent it."""
+    data = read_bytes(name)
     try:
-        root, dropped = xml.parse_file(read_bytes(name))
-        iq = as_iq(root, sender=Jid.parse(host), kind=kind)
-        reading = read(iq)
+        return compose.from_document(data, host, kind)
     except RefusedError as error:
         raise UsageError(f"{name} cannot be sent: {visible(error.stanza_error.text)}") from None
-    if reading.kind is Kind.INQUIRY is not kind:
-        raise UsageError(f"{name} is an inquiry, which tells nothing")
-    if reading.kind is not kind:
-        reading.tree.set("purpose", kind.purpose)
-    repairs = tuple(f"{one.path}: {one.rule}; {one.done}" for one in reading.repairs)
-    return FromFile(reading=reading, notes=(*dropped, *repairs))
 
 
 def of_peer(incident: Incident, newest: Interaction, to: Iterable[str], *, even_private: bool) -> Document:
@@ -217,13 +163,7 @@ def of_peer(incident: Incident, newest: Interaction, to: Iterable[str], *, even_
     Raises:
         UsageError: its reporter says that nobody else may learn of it.
     """
-    if set(to) == {incident.reporter}:
-        return reread(newest).incident
-    is_private = incident.restriction not in (Restriction.PUBLIC, Restriction.NEED_TO_KNOW)
-    if is_private and not even_private:
-        raise UsageError(
-            f"{incident.reporter} reported it as private, for nobody else; to tell others: --even-private"
-        )
-    payload = redacted(newest, Restriction.NEED_TO_KNOW, host=incident.host, status=incident.status)
-    iq = as_iq(xml.parse(payload), sender=Jid.parse(incident.host), kind=Kind.REPORT)
-    return read(iq).incident
+    try:
+        return compose.of_peer(incident, newest, to, even_private=even_private)
+    except PrivateError as error:
+        raise UsageError(f"{error}; to tell others: --even-private") from None

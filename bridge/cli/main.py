@@ -32,6 +32,12 @@ _GROUPS = {
     "login": ("login-link",),
     "originate": ("report", "inquire", "request", "respond"),
     "peers": ("peers",),
+    "endpoints": ("endpoints",),
+    "deliveries": ("deliveries",),
+    "events": ("events",),
+    "tokens": ("tokens",),
+    "verify": ("verify",),
+    "listen": ("listen",),
     "validate": ("validate",),
 }
 

@@ -30,6 +30,7 @@ from bridge.errors import ConfigError, ConflictError, MalformedError
 from bridge.iodef.model import Incident as Document
 from bridge.iodef.model import IncidentId
 from bridge.pipeline import originate
+from bridge.pipeline.compose import Given
 from bridge.pipeline.ids import new_id
 from bridge.pipeline.originate import Origin, Originated
 from bridge.policy.record import Interaction, InteractionState, Outcome
@@ -222,7 +223,7 @@ async def _report(call: _Call) -> Originated:
     return await originate.report(call.store, origin, read.reading.tree, status=read.reading.status)
 
 
-def _file(call: _Call, host: str, kind: Kind) -> compose.FromFile:
+def _file(call: _Call, host: str, kind: Kind) -> Given:
     """Read the file that was given; it goes out whole, so no option describes it."""
     options = compose.given(call.arguments)
     if options:

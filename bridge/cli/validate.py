@@ -6,27 +6,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lxml import etree
-
 from bridge.cli.arguments import Commands, UsageError, command
 from bridge.cli.output import Exit, Terminal, count
 from bridge.config import PolicySettings
 from bridge.errors import MalformedError, RefusedError, StanzaError
-from bridge.iodef.table import NAMESPACE as IODEF_NAMESPACE
 from bridge.log import visible
+from bridge.pipeline.compose import as_iq
 from bridge.policy.admit import Arrival, State, admit, charge
 from bridge.policy.record import Peer, Quarantine
 from bridge.policy.trust import Authentication, Direction, Stream, Trust
 from bridge.webhooks.event import plain
-from bridge.xep0268.model import NAMESPACE, Kind, Reading
+from bridge.xep0268.model import Kind, Reading
 from bridge.xep0268.read import read
 from bridge.xmpp import xml
 from bridge.xmpp.jid import Jid
-from bridge.xmpp.stanza import Iq, IqType, read_iq
-from bridge.xmpp.xml import Element
+from bridge.xmpp.stanza import Iq, IqType
 
 SENDER = "peer.example"
-HOST = "host.example"
 _MOST_BYTES = 16 * 1024 * 1024
 
 
@@ -120,20 +116,6 @@ def judge(data: bytes, *, sender: Jid, kind: Kind) -> Verdict:
     except RefusedError as error:
         return Verdict(dropped=dropped, reading=reading, refusal=error.stanza_error)
     return Verdict(dropped=dropped, reading=reading)
-
-
-def as_iq(root: Element, *, sender: Jid, kind: Kind) -> Iq:
-    """Wrap what a file holds as it would travel."""
-    name = etree.QName(root)
-    if name.localname == "iq":
-        return read_iq(root)
-    if name.namespace == IODEF_NAMESPACE and name.localname in {"Incident", "IODEF-Document"}:
-        incidents = [root] if name.localname == "Incident" else root.findall(f"{{{IODEF_NAMESPACE}}}Incident")
-        root = etree.Element(f"{{{NAMESPACE}}}{kind.value}", nsmap={None: NAMESPACE})
-        root.extend(incidents)
-    elif name.namespace == NAMESPACE and name.localname in {str(known) for known in Kind}:
-        kind = Kind(name.localname)
-    return Iq(type=kind.iq_type, id="validate", sender=sender, to=Jid.parse(HOST), payload=root)
 
 
 def _admit(iq: Iq, reading: Reading, data: bytes) -> None:

@@ -1,9 +1,13 @@
-"""Who does something, for the audit log."""
+"""Who does something that the audit log keeps."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
+
+from bridge.policy.change import Audit
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Actor:
     """Who does it, and from where.
 
@@ -14,6 +18,27 @@ class Actor:
 
     name: str
     origin: str = ""
+
+
+def audits(
+    hosts: Iterable[str], actor: Actor, action: str, target: str, *, now: datetime, detail: str = ""
+) -> tuple[Audit, ...]:
+    """Make the entries of what was done: one in the log of each host that it concerns.
+
+    What concerns the bridge as a whole (no host) goes into the log under the name "".
+    """
+    return tuple(
+        Audit(
+            host=host,
+            at=now,
+            actor=actor.name,
+            origin=actor.origin,
+            action=action,
+            target=target,
+            detail=detail,
+        )
+        for host in (tuple(hosts) or ("",))
+    )
 
 
 BRIDGE = Actor(name="bridge")

@@ -7,6 +7,7 @@ from typing import Any
 
 from bridge import log
 from bridge.errors import Condition, ErrorType, StanzaError
+from bridge.pipeline.deliver_events import dead
 from bridge.pipeline.mitigate import given_up
 from bridge.policy import lanes, outgoing
 from bridge.policy.admit import repeat_name
@@ -50,6 +51,8 @@ async def set_aside(store: Store, lease: Lease, *, now: datetime) -> None:
         change = Change(counts=(("set_aside", lease.queue),)) + await _ended(store, item, now=now)
         if lease.lane.startswith(lanes.approval_lane("")):
             change += await given_up(store, item, now=now)
+        if lease.lane.startswith("endpoint:"):
+            change += await dead(store, lease.lane.partition(":")[2], item)
         if lease.queue is Queue.INCIDENTS:
             change += await _failed(store, lease.lane.partition("|")[0], item, now=now)
         try:

@@ -1,4 +1,4 @@
-"""What is kept only for a time is deleted: what strangers sent and nobody wanted.
+"""What is kept only for a time is deleted: what strangers sent and nobody wanted, deliveries and events.
 
 House rule: nothing that came within that time goes, and nothing that still waits for its worker.
 """
@@ -8,13 +8,25 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from bridge.policy.admit import repeat_name
-from bridge.policy.change import Change, Forget, Put
-from bridge.policy.record import Incident, Interaction, InteractionState, Peer, Quarantine, Record
+from bridge.policy.change import Change, Forget, Put, Trim
+from bridge.policy.record import (
+    Delivery,
+    DeliveryState,
+    Incident,
+    Interaction,
+    InteractionState,
+    Peer,
+    Quarantine,
+    Record,
+)
 from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store
 
 _AT_ONCE = 50
+_DELIVERIES_AT_ONCE = 500
+_EVENTS_AT_ONCE = 500
+_MOST_ROUNDS = 200
 _MOST_INTERACTIONS = 10_000
 
 
@@ -34,6 +46,49 @@ async def empty_quarantine(store: Store, host: str, *, days: int, now: datetime)
         one.incident_id: one for one in records if isinstance(one, Interaction)
     }
     return sum([await _retire(store, one, before=before) for one in by_incident.values()])
+
+
+async def forget_deliveries(store: Store, *, days: int, now: datetime) -> int:
+    """Delete the deliveries first tried more than `days` ago that are not pending; returns how many.
+
+    Raises:
+        ConflictError: one changed meanwhile; what was done before stays done.
+    """
+    before = now - timedelta(days=days)
+    count, offset = 0, 0
+    for _ in range(_MOST_ROUNDS):
+        found = await load.older(
+            store, keys.DELIVERIES, than=before, limit=_DELIVERIES_AT_ONCE, offset=offset
+        )
+        records = await _records(store, [keys.delivery(one) for one in found], originals=False)
+        ended = [
+            one
+            for one in records
+            if isinstance(one, Delivery)
+            and (one.state is not DeliveryState.PENDING or one.created_at < before - timedelta(days=days))
+        ]
+        await commit(store, Change(drops=tuple(ended)))
+        count += len(ended)
+        offset += len(found) - len(ended)
+        if len(found) < _DELIVERIES_AT_ONCE:
+            break
+    return count
+
+
+async def trim_events(store: Store, host: str, *, days: int, now: datetime) -> int:
+    """Delete the host's events from more than `days` ago; returns how many."""
+    before = now - timedelta(days=days)
+    first = after = (await load.event_bounds(store, host))[0] - 1
+    for _ in range(_MOST_ROUNDS):
+        events = await load.events(store, host, after=after, limit=_EVENTS_AT_ONCE)
+        old = [number for number, event in events if datetime.fromisoformat(event["timestamp"]) < before]
+        if not old:
+            break
+        after = old[-1]
+        await commit(store, Change(trims=(Trim(host=host, sequence=after + 1),)))
+        if len(old) < len(events):
+            break
+    return after - first
 
 
 async def _retire(store: Store, oldest: Interaction, *, before: datetime) -> int:

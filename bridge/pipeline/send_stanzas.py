@@ -41,9 +41,12 @@ async def send_stanzas(
         UnavailableError: Prosody did not take them; they stay in their lane.
     """
     decoded = [json.loads(item) for item in items]
+    if "text" in decoded[0]:
+        await _notify(prosody, host, decoded[0], decoded[0]["text"])
+        return Sent(1, Change())
     if "notice" in decoded[0]:
         return Sent(1, await _tell_admins(store, prosody, host, decoded[0], now=now))
-    until = next((n for n, item in enumerate(decoded) if "notice" in item), len(decoded))
+    until = next((n for n, item in enumerate(decoded) if "notice" in item or "text" in item), len(decoded))
     sendings = await _sendings(store, decoded[:until], now=now)
     stanzas = _stanzas(decoded[:until], sendings)
     wanted = [text for text in stanzas if text is not None]
@@ -125,6 +128,11 @@ async def _tell_admins(
     text = notice.text(notices, item["notice"], open_approvals=open_approvals)
     if text is None:
         return Change()
+    await _notify(prosody, host, item, text)
+    return Change(puts=(Put(notices, notice.told(notices, item["notice"], now=now)),))
+
+
+async def _notify(prosody: ProsodyClient, host: str, item: Item, text: str) -> None:
     webhook_id = "n-" + hashlib.sha256(f"{host} {item['id']} {text}".encode()).hexdigest()[:40]
     try:
         sent = await prosody.notify(host, text, webhook_id=webhook_id)
@@ -132,4 +140,3 @@ async def _tell_admins(
         _log.error("admins are not told", host=host, reason=str(error))
         sent = []
     _log.info("admins told", host=host, admins=len(sent), item=item["id"])
-    return Change(puts=(Put(notices, notice.told(notices, item["notice"], now=now)),))

@@ -110,6 +110,14 @@ class Audit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Trim:
+    """Delete the host's events before the one numbered `sequence`."""
+
+    host: str
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """Everything one decision writes.
 
@@ -128,6 +136,7 @@ class Change:
     timers: tuple[Timer, ...] = ()
     counts: tuple[tuple[str, ...], ...] = ()
     audits: tuple[Audit, ...] = ()
+    trims: tuple[Trim, ...] = ()
 
     def __add__(self, other: "Change") -> "Change":
         """Both, in this order; a record put twice must be folded before (`decide` does)."""
@@ -142,6 +151,7 @@ class Change:
             timers=self.timers + other.timers,
             counts=self.counts + other.counts,
             audits=self.audits + other.audits,
+            trims=self.trims + other.trims,
         )
 
 

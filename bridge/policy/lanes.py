@@ -14,6 +14,16 @@ def host_lane(host: str) -> str:
     return f"host:{host}"
 
 
+def events_lane(host: str) -> str:
+    """Name the lane in which a host's new events ring (`store/scripts/commit.lua` writes the items)."""
+    return f"events:{host}"
+
+
+def endpoint_lane(endpoint_id: str) -> str:
+    """Name the lane of the deliveries to one endpoint."""
+    return f"endpoint:{endpoint_id}"
+
+
 def peer_lane(host: str, peer: str) -> str:
     """Name the lane of what concerns one peer and one host."""
     return f"{host}|{peer}"
@@ -66,3 +76,14 @@ def carry_out(host: str, mitigation_id: str, revision: int, *, nonce: str = "") 
     """Queue telling Prosody of a mitigation's newest revision: that it begins, or ends."""
     item_id = f"{mitigation_id}-r{revision}{nonce}"
     return approval(host, {"id": item_id, "carry_out": mitigation_id, "revision": revision})
+
+
+def deliver(endpoint_id: str, host: str, sequence: int, *, nonce: str = "") -> Append:
+    """Queue one attempt to deliver a host's event; `nonce` tells a further attempt from the first."""
+    item = {"id": f"{endpoint_id}-{host}-{sequence}{nonce}", "host": host, "sequence": sequence}
+    return Append(queue=Queue.OUTGOING, lane=endpoint_lane(endpoint_id), item=item)
+
+
+def tell(host: str, text: str, *, item_id: str) -> Append:
+    """Queue a message of fixed text to the host's admins."""
+    return outgoing(host, {"id": item_id, "interaction": None, "text": text})

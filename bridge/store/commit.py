@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from bridge.errors import ConflictError
 from bridge.policy.change import Audit, Change, Event, Mark, Put, Queue, Remember, Timer
+from bridge.policy.lanes import events_lane
 from bridge.policy.record import Bucket, Record
 from bridge.policy.sessions import SignIn
 from bridge.store import codec, keys, rq
@@ -19,7 +20,6 @@ from bridge.store.connect import Script, Store, run
 LEASE_SECONDS: float = 10
 RESERVE_SECONDS: Final = 1  # how long a drain counts as alive while its job is being enqueued
 _ONCE_SECONDS: Final = 600
-_EVENTS_KEPT: Final = 100_000
 _AUDITS_KEPT: Final = 100_000
 Command = tuple[str | bytes | int, ...]
 
@@ -119,21 +119,26 @@ def _arguments(
     store: Store, change: Change, *, leases: Sequence[Lease], keep: int | None, once: Once | None
 ) -> tuple[dict[str, Any], list[str | bytes | int]]:
     commands = list(_commands(change, once=once))
+    queues = {each.queue for each in change.appends} | ({Queue.OUTGOING} if change.events else set())
     header: dict[str, Any] = {
         "leases": [(lease.queue, lease.lane, lease.token, len(lease.items)) for lease in leases],
         "versions": _versions(change.puts) + [_version(each) for each in change.drops],
         "absent": [keys.remembered(each.host, each.name) for each in change.remembers if each.is_new],
         "appends": [(each.queue, each.lane) for each in change.appends],
-        "events": [(keys.events(each.host), keys.sequence(each.host)) for each in change.events],
-        "events_kept": _EVENTS_KEPT,
+        "events": [
+            (
+                keys.events(each.host),
+                keys.sequence(each.host),
+                keys.endpoints(each.host),
+                events_lane(each.host),
+            )
+            for each in change.events
+        ],
         "commands": len(commands),
         "marks": [_mark(each) for each in change.marks],
         "lease_ms": round(LEASE_SECONDS * 1000),
         "reserve_ms": RESERVE_SECONDS * 1000,
-        "spares": {
-            str(queue): [rq.list_key(store, queue), rq.new_drain()]
-            for queue in sorted({each.queue for each in change.appends})
-        },
+        "spares": {str(queue): [rq.list_key(store, queue), rq.new_drain()] for queue in sorted(queues)},
     }
     if keep is not None:
         header["keep"] = keep
@@ -164,7 +169,7 @@ def _version(record: Record) -> tuple[str, str]:
     return keys.record_key(keys.name_of(record)), str(record.version)
 
 
-def _commands(change: Change, *, once: Once | None) -> Iterator[Command]:
+def _commands(change: Change, *, once: Once | None) -> Iterator[Command]:  # noqa: C901 - one loop for each field
     for put in change.puts:
         yield from _put(put)
     for record in change.drops:
@@ -179,6 +184,8 @@ def _commands(change: Change, *, once: Once | None) -> Iterator[Command]:
         yield from _timer(timer)
     for audit in change.audits:
         yield _audit(audit)
+    for trim in change.trims:
+        yield ("XTRIM", keys.events(trim.host), "MINID", f"{trim.sequence}-0")
     for count in change.counts:
         yield ("HINCRBY", keys.COUNTERS, json.dumps(count), 1)
     if once is not None:

@@ -14,9 +14,11 @@ from importlib.resources import files
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit, urlunsplit
 
+import hiredis
 import redis
 from redis import Redis as BlockingRedis
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry as PlainRetry
@@ -106,6 +108,27 @@ def job_connection(url: str, *, retries: int = _RETRIES) -> BlockingRedis:
     )
 
 
+class _Packing:
+    """Commands written in C; redis-py does that for its blocking client only, and a commit has hundreds of words."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        first, *rest = args
+        words = (*first.split(), *rest) if isinstance(first, str) and " " in first else args
+        return [hiredis.pack_command(words)]
+
+
+class _Tcp(_Packing, Connection): ...
+
+
+class _Tls(_Packing, SSLConnection): ...
+
+
+class _Unix(_Packing, UnixDomainSocketConnection): ...
+
+
+_CONNECTIONS: Final[dict[str, type[Connection]]] = {"redis": _Tcp, "rediss": _Tls, "unix": _Unix}  # type: ignore[dict-item]  # the last shares a base only
+
+
 async def open_store(url: str, *, patience_seconds: float = PATIENCE_SECONDS) -> Store:
     """Open the store and see that it answers.
 
@@ -121,6 +144,7 @@ async def open_store(url: str, *, patience_seconds: float = PATIENCE_SECONDS) ->
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=100,
+            connection_class=_CONNECTIONS.get(urlsplit(url).scheme, _Tcp),
             timeout=patience_seconds,
             protocol=3,
             socket_timeout=None,  # with one, redis-py calls `asyncio.wait_for`, which loses cancellations before 3.12

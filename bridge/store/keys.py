@@ -179,6 +179,11 @@ def incidents(host: str) -> str:
     return f"{PREFIX}i:incidents:{_join(host)}"
 
 
+def incidents_made(host: str) -> str:
+    """Index of all incidents of `host`, by the time they were made, which never changes: pages of it stay true."""
+    return f"{PREFIX}i:made:{_join(host)}"
+
+
 def incidents_quarantined(host: str, *, quarantined: bool) -> str:
     """Index of the incidents in, or not in, quarantine."""
     return f"{PREFIX}i:quarantined:{_join(host, 'yes' if quarantined else 'no')}"
@@ -233,8 +238,15 @@ def peers(host: str) -> str:
     return f"{PREFIX}i:peers:{_join(host)}"
 
 
+def peer_names(host: str) -> str:
+    """Index of the peers that `host` knows, all with score 0: in the order of their names."""
+    return f"{PREFIX}i:peername:{_join(host)}"
+
+
 ENDPOINTS: Final = f"{PREFIX}i:endpoint:"
 """Index of all endpoints, by the time they were added."""
+DELIVERIES: Final = f"{PREFIX}i:delivery:"
+"""Index of all deliveries, by the time they were first tried."""
 TOKENS: Final = f"{PREFIX}i:token:"
 """Index of all API tokens, by the time they were made."""
 SESSIONS: Final = f"{PREFIX}i:session:"
@@ -318,19 +330,19 @@ def index_entries(record: Record) -> Entries:  # noqa: C901, PLR0911, PLR0912 - 
                     texts(record.host, identity.text),
                     accounts(record.host, identity.name, identity.text),
                 )
-            return dict.fromkeys(lists, entry)
+            made = (record.id, milliseconds(record.created_at))
+            return dict.fromkeys(lists, entry) | {incidents_made(record.host): made}
         case Peer():
             entry = (record.domain, milliseconds(record.last_seen_at))
             is_forwarded_to = record.is_forwarded_to and record.trust is Trust.TRUSTED
-            return {peers(record.host): entry} | (
-                {forwarded_to(record.host): entry} if is_forwarded_to else {}
-            )
+            named = {peers(record.host): entry, peer_names(record.host): (record.domain, 0)}
+            return named | ({forwarded_to(record.host): entry} if is_forwarded_to else {})
         case Endpoint():
             entry = (record.id, milliseconds(record.created_at))
             return dict.fromkeys((ENDPOINTS, *(endpoints(host) for host in record.hosts)), entry)
         case Delivery():
             entry = (record.id, milliseconds(record.created_at))
-            lists = (deliveries(record.endpoint_id),)
+            lists = (DELIVERIES, deliveries(record.endpoint_id))
             if record.state is not DeliveryState.DELIVERED:
                 lists += (deliveries_with_state(record.endpoint_id, record.state),)
             return dict.fromkeys(lists, entry)

@@ -73,11 +73,11 @@ async def fetch(
         once: a webhook id.
         originals: also load the interactions' original bytes.
     """
-    fields = [*_FIELDS, "o"] if originals else [*_FIELDS]
     names = list(dict.fromkeys(names))
     remembered = list(dict.fromkeys(remembered))
     async with reaching(store), store.redis.pipeline(transaction=False) as pipe:
-        for name in names:
+        wanted = [_fields(name, originals=originals) for name in names]
+        for name, fields in zip(names, wanted, strict=True):
             pipe.hmget(keys.record_key(name), fields)
         for host, payload in remembered:
             pipe.get(keys.remembered(host, payload))
@@ -88,11 +88,18 @@ async def fetch(
     return Fetched(
         records={
             name: codec.decode(name.type, dict(zip(fields, row, strict=True)))
-            for name, row in zip(names, rows, strict=True)
+            for name, fields, row in zip(names, wanted, rows, strict=True)
         },
         remembered={pair: text and text.decode() for pair, text in zip(remembered, texts, strict=True)},
         once=replies[-1] if once is not None else None,
     )
+
+
+def _fields(name: RecordName, *, originals: bool) -> Sequence[str]:
+    """The fields of a record; only interactions have more than two."""
+    if name.type != "interaction":
+        return _FIELDS[:2]
+    return (*_FIELDS, "o") if originals else _FIELDS
 
 
 async def page(
@@ -122,6 +129,36 @@ async def page(
     return found[:limit]
 
 
+async def sizes(store: Store, indexes: Sequence[str]) -> tuple[int, ...]:
+    """How many members each index has; one that is not there has none."""
+    async with reaching(store), store.redis.pipeline(transaction=False) as pipe:
+        for index in indexes:
+            pipe.zcard(index)
+        replies: list[Any] = await pipe.execute()
+    return tuple(int(reply) for reply in replies)
+
+
+async def those_in(store: Store, index: str, members: Sequence[str]) -> set[str]:
+    """Which of these are members of an index."""
+    if not members:
+        return set()
+    async with reaching(store):
+        scores: Any = await store.redis.zmscore(index, list(members))
+    return {member for member, score in zip(members, scores, strict=True) if score is not None}
+
+
+async def common(store: Store, ranked: str, others: Sequence[str]) -> list[tuple[str, int]]:
+    """The members that all these indexes have, by their score in `ranked`, newest first.
+
+    The store looks at every member of the smallest of them: ask for `sizes` first.
+    """
+    weights = {ranked: 1} | dict.fromkeys(others, 0)
+    async with reaching(store):
+        rows: Any = await store.redis.zinter(weights, withscores=True)
+    entries = [(bytes(member).decode(), int(score)) for member, score in rows]
+    return sorted(entries, key=lambda entry: (entry[1], entry[0]), reverse=True)
+
+
 async def newest(store: Store, indexes: Sequence[str], *, limit: int) -> dict[str, tuple[str, ...]]:
     """The newest members of several indexes, in one round trip; an index that is not there is empty."""
     async with reaching(store), store.redis.pipeline(transaction=False) as pipe:
@@ -140,11 +177,19 @@ async def count(store: Store, index: str) -> int:
         return int(await store.redis.zcard(index))
 
 
-async def older(store: Store, index: str, *, than: datetime, limit: int) -> tuple[str, ...]:
-    """The members of an index from before a moment, oldest first."""
+async def names(store: Store, index: str, *, after: str, limit: int) -> tuple[str, ...]:
+    """The members of an index whose scores are all the same, in the order of their bytes; "" is before all."""
+    async with reaching(store):
+        start = f"({after}".encode() if after else b"-"
+        rows: Any = await store.redis.zrange(index, start, b"+", bylex=True, offset=0, num=limit)
+    return tuple(member.decode() for member in rows)
+
+
+async def older(store: Store, index: str, *, than: datetime, limit: int, offset: int = 0) -> tuple[str, ...]:
+    """The members of an index from before a moment, oldest first, without the first `offset`."""
     async with reaching(store):
         rows: Any = await store.redis.zrange(
-            index, "-inf", keys.milliseconds(than), byscore=True, offset=0, num=limit
+            index, "-inf", keys.milliseconds(than), byscore=True, offset=offset, num=limit
         )
     return tuple(member.decode() for member in rows)
 
@@ -186,6 +231,37 @@ async def events(store: Store, host: str, *, after: int, limit: int) -> list[tup
     async with reaching(store):
         rows: Any = await store.redis.xrange(keys.events(host), min=f"{after + 1}-0", count=limit)
     return [_event(int(name.partition(b"-")[0]), fields[b"e"]) for name, fields in rows]
+
+
+async def events_numbered(store: Store, host: str, sequences: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """A host's events with these numbers; what is no longer kept is left out."""
+    if not sequences:
+        return {}
+    numbers = sorted(set(sequences))
+    if numbers[-1] - numbers[0] < 2 * len(numbers):  # neighbours: one call
+        spans = [(numbers[0], numbers[-1])]
+    else:
+        spans = [(number, number) for number in numbers]
+    async with reaching(store), store.redis.pipeline(transaction=False) as pipe:
+        for low, high in spans:
+            pipe.xrange(keys.events(host), min=f"{low}-0", max=f"{high}-0")
+        replies: list[Any] = await pipe.execute()
+    rows = (row for reply in replies for row in reply)
+    found = dict(_event(int(name.partition(b"-")[0]), fields[b"e"]) for name, fields in rows)
+    return {number: found[number] for number in numbers if number in found}
+
+
+async def event_bounds(store: Store, host: str) -> tuple[int, int]:
+    """The sequence of a host's oldest event still kept, and of its newest ever; (1, 0) if there was none.
+
+    Where all were dropped meanwhile, the first is one above the second.
+    """
+    async with reaching(store), store.redis.pipeline(transaction=True) as pipe:
+        pipe.xrange(keys.events(host), count=1)
+        pipe.get(keys.sequence(host))
+        oldest, newest = await pipe.execute()
+    last = int(newest or 0)
+    return (int(oldest[0][0].partition(b"-")[0]) if oldest else last + 1), last
 
 
 async def audits(

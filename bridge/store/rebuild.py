@@ -18,8 +18,10 @@ from bridge.store.load import fetch
 _BATCH: Final = 100
 _ATTEMPTS: Final = 100
 _INTERACTIONS: Final = frozenset({"interactions", "held"})
-_INCIDENTS: Final = frozenset({"incidents", "quarantined", "reporter", "status", "account", "text", "source"})
-_PEERS: Final = frozenset({"peers", "forward"})
+_INCIDENTS: Final = frozenset(
+    {"incidents", "made", "quarantined", "reporter", "status", "account", "text", "source"}
+)
+_PEERS: Final = frozenset({"peers", "peername", "forward"})
 _OTHERS: Final = {
     "endpoint": keys.endpoint,
     "delivery": keys.delivery,

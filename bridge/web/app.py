@@ -15,11 +15,13 @@ from bridge import log
 from bridge.clients.prosody import keys_of
 from bridge.config import Address, Settings
 from bridge.errors import ConfigError, ConflictError, UnavailableError
-from bridge.pipeline.retain import empty_quarantine
+from bridge.pipeline.retain import empty_quarantine, forget_deliveries, trim_events
 from bridge.store import lanes, load
 from bridge.store.connect import check_durability, close, open_store
 from bridge.web import health, ingest
+from bridge.web.api import table
 from bridge.web.console import site
+from bridge.web.problems import problems
 from bridge.web.state import SERVICE, Service
 from bridge.webhooks.signature import MAX_BODY_BYTES
 
@@ -72,14 +74,14 @@ def _listeners(settings: Settings) -> list[tuple[Address, list[web.RouteDef]]]:
     common = health.routes()
     return [
         (settings.server.ingest_listen, [*common, *ingest.routes()]),
-        (settings.server.listen, [*common, *site.routes()]),
+        (settings.server.listen, [*common, *table.routes(), *site.routes()]),
         (settings.server.metrics_listen, [*common, web.get("/metrics", health.show_metrics)]),
     ]
 
 
 @contextlib.asynccontextmanager
 async def _listening(service: Service, address: Address, routes: list[web.RouteDef]) -> AsyncIterator[None]:
-    app = web.Application(client_max_size=MAX_BODY_BYTES)
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[problems])
     app[SERVICE] = service
     app.add_routes(routes)
     # Longer than Prosody keeps an idle connection, so that it never writes into one that we just closed.
@@ -115,15 +117,18 @@ async def watch(service: Service) -> None:
 
 
 async def _sweep(service: Service) -> None:
-    """Empty the hosts' quarantines of what is too old."""
-    days = service.settings.retention.quarantine_days
-    for host in service.settings.hosts:
-        try:
-            count = await empty_quarantine(service.store, host, days=days, now=datetime.now(UTC))
-        except (ConflictError, UnavailableError):
-            continue  # the next sweep finds it again
-        if count:
-            _log.info("quarantine emptied of what is too old", host=host, incidents=count, days=days)
+    """Empty the hosts' quarantines of what is too old; delete deliveries and events that are."""
+    store, kept, now = service.store, service.settings.retention, datetime.now(UTC)
+    try:
+        await forget_deliveries(store, days=kept.deliveries_days, now=now)
+        for host in service.settings.hosts:
+            await trim_events(store, host, days=kept.events_days, now=now)
+            days = kept.quarantine_days
+            count = await empty_quarantine(store, host, days=days, now=now)
+            if count:
+                _log.info("quarantine emptied of what is too old", host=host, incidents=count, days=days)
+    except (ConflictError, UnavailableError):
+        return  # the next sweep finds it again
 
 
 async def look(service: Service) -> None:

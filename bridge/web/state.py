@@ -1,6 +1,6 @@
 """What the handlers of one service process share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -9,6 +9,7 @@ from bridge.policy.admit import WATERMARK
 from bridge.policy.change import Queue
 from bridge.store.connect import Durability, Store
 from bridge.store.load import StoreHealth
+from bridge.web.rate import Rates
 
 WORKER_SECONDS = 30.0
 
@@ -28,6 +29,7 @@ class Service:
     keys: dict[str, list[bytes]]
     health: StoreHealth | None = None
     problem: str = "the service is starting"
+    rates: Rates = field(default_factory=Rates)
 
     def reasons(self) -> list[str]:
         """Why this service is not ready, each with what to do; empty if it is."""

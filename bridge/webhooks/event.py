@@ -43,6 +43,8 @@ class EventType(StrEnum):
     MITIGATION_LIFTED = "mitigation.lifted"
     MITIGATION_EXPIRED = "mitigation.expired"
     MITIGATION_FAILED = "mitigation.failed"
+    ENDPOINT_DISABLED = "endpoint.disabled"
+    ENDPOINT_TEST = "endpoint.test"
 
 
 def plain(value: Any) -> Any:

@@ -5,17 +5,21 @@ done, the job's two arguments only say where.
 """
 
 import asyncio
+import random
+import resource
 import signal
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import assert_never
+from typing import Final, assert_never
 
 import aiohttp
 
 from bridge import config
+from bridge.clients.endpoint import EndpointClient
 from bridge.clients.prosody import ProsodyClient
 from bridge.pipeline import mitigate
+from bridge.pipeline.deliver_events import Deliveries, fan_out
 from bridge.pipeline.process import process
 from bridge.pipeline.recover import set_aside
 from bridge.pipeline.send_stanzas import send_stanzas
@@ -26,7 +30,9 @@ from bridge.store import lanes, rq
 from bridge.store.commit import Lease
 from bridge.store.connect import Store, close, open_store
 from bridge.worker.incidents import IncidentStories, drain_incidents
-from bridge.worker.outgoing import LaneKind, OutgoingStories, drain_outgoing
+from bridge.worker.outgoing import CourseKind, LaneKind, OutgoingStories, drain_outgoing
+
+CONNECTIONS_AT_MOST: Final = 4096
 
 
 def drain(queue: str, drain_id: str) -> None:
@@ -62,22 +68,55 @@ async def _work(
             stories = IncidentStories(partial(process, rules=settings.policy), set_aside)
             await drain_incidents(store, drain_id, stop, stories)
         case Queue.OUTGOING:
-            async with aiohttp.ClientSession() as session:
+            raise_open_files()
+            hooks = settings.webhooks
+            async with (
+                aiohttp.ClientSession() as session,
+                EndpointClient(
+                    allow_networks=hooks.allow_networks,
+                    allow_http=hooks.allow_http,
+                    timeout_seconds=hooks.timeout_seconds,
+                    max_connections=CONNECTIONS_AT_MOST,
+                ) as client,
+            ):
                 prosody = ProsodyClient(settings.hosts, session)
-                await drain_outgoing(store, drain_id, stop, _outgoing(store, prosody, settings))
+                await drain_outgoing(store, drain_id, stop, _outgoing(store, prosody, client, settings))
         case _:
             assert_never(queue)
 
 
-def _outgoing(store: Store, prosody: ProsodyClient, settings: config.Settings) -> OutgoingStories:
+def raise_open_files() -> None:
+    """Allow this process as many open files as the system lets it: each call to an endpoint is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, 2 * CONNECTIONS_AT_MOST) if hard != resource.RLIM_INFINITY else 2 * CONNECTIONS_AT_MOST
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _outgoing(
+    store: Store, prosody: ProsodyClient, client: EndpointClient, settings: config.Settings
+) -> OutgoingStories:
     async def send(lane: str, items: Sequence[bytes]) -> Sent:
         host = lane.partition(":")[2]
         return await send_stanzas(
             store, prosody, host, items, patience=settings.policy, now=datetime.now(UTC)
         )
 
-    async def approvals(_: str, items: Sequence[bytes]) -> Sent:
+    async def approvals(lane: str, items: Sequence[bytes]) -> Sent:  # noqa: ARG001 - a Call
         return await mitigate.work(store, prosody, items, rules=settings.policy, now=datetime.now(UTC))
+
+    async def fan(lane: str, items: Sequence[bytes]) -> Sent:
+        return await fan_out(store, lane.partition(":")[2], items)
+
+    def deliver(lane: str) -> Deliveries:
+        return Deliveries(
+            store=store,
+            client=client,
+            endpoint_id=lane.partition(":")[2],
+            public_url=settings.server.public_url,
+            clock=lambda: datetime.now(UTC),
+            chance=random.random,  # jitter, no secret
+        )
 
     async def give_up(lease: Lease) -> None:
         await set_aside(store, lease, now=datetime.now(UTC))
@@ -85,9 +124,11 @@ def _outgoing(store: Store, prosody: ProsodyClient, settings: config.Settings) -
     async def sign_in(lane: str, items: Sequence[bytes]) -> Sent:  # noqa: ARG001 - a Call
         return await send_code(store, prosody, items, hosts=settings.hosts, now=datetime.now(UTC))
 
-    kinds = {
+    kinds: dict[str, LaneKind | CourseKind] = {
         "host": LaneKind(call=send, items_per_call=64),
         "approval": LaneKind(call=approvals, items_per_call=1),
         SIGN_IN: LaneKind(call=sign_in, items_per_call=1),
+        "events": LaneKind(call=fan, items_per_call=64),
+        "endpoint": CourseKind(open=deliver),
     }
     return OutgoingStories(kinds=kinds, set_aside=give_up)

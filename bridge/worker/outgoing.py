@@ -5,15 +5,15 @@ gives its lane back; a lease is renewed only while its task lives, and known by 
 """
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from bridge import log
 from bridge.errors import ConflictError, UnavailableError
-from bridge.policy.change import Queue, Sent
+from bridge.policy.change import Change, Queue, Sent
 from bridge.store import lanes
-from bridge.store.commit import Lease, commit, finished
+from bridge.store.commit import Lease, StaleError, commit, finished
 from bridge.store.connect import Store
 from bridge.worker.bell import Bell
 
@@ -23,8 +23,9 @@ DEATHS_ALONE: Final = 5  # then the items are set aside
 SHIFT_SECONDS: Final = 20  # with nothing in hand
 LONGEST_SHIFT_SECONDS: Final = 600
 GOODBYE_SECONDS: float = 5  # how long calls in flight may go on once the drain ends
-LANES_AT_MOST: Final = 256
+LANES_AT_MOST: Final = 4096  # one that hangs holds its place for 15 s
 _RETRY_SECONDS: Final = 1
+_STALE_TRIES: Final = 5
 _COMPLAIN_SECONDS: Final = 60
 
 
@@ -35,6 +36,29 @@ class Call(Protocol):
     """
 
     def __call__(self, lane: str, items: Sequence[bytes]) -> Awaitable[Sent]: ...  # noqa: D102
+
+
+class Course(Protocol):
+    """The work on one lane's items, each by a call of its own, several at once; made anew for each lease.
+
+    Attributes:
+        at_once: how many calls may be in flight now.
+    """
+
+    @property
+    def at_once(self) -> int: ...  # noqa: D102
+
+    def prepare(self, items: Sequence[bytes]) -> Awaitable[Mapping[bytes, Callable[[], Awaitable[Any]]]]:
+        """Load what these items need, and return the call for each."""
+
+    def load(self, items: Sequence[bytes]) -> Awaitable[None]:
+        """Load anew what these items need, after somebody else changed it."""
+
+    def settle(self, done: Mapping[bytes, Any]) -> Change:
+        """Say what is to be committed about the results of these calls."""
+
+    def forget(self, items: Sequence[bytes]) -> None:
+        """Forget these, they are committed."""
 
 
 class SetAside(Protocol):
@@ -56,10 +80,17 @@ class LaneKind:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CourseKind:
+    """How lanes are worked whose items need no order: `open` starts the work on one of them."""
+
+    open: Callable[[str], Course]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutgoingStories:
     """What is done with items; handed in by `jobs`. `kinds` is keyed by the word before the colon in a lane's name."""
 
-    kinds: Mapping[str, LaneKind]
+    kinds: Mapping[str, LaneKind | CourseKind]
     set_aside: SetAside
 
 
@@ -180,7 +211,11 @@ async def _work_lane(hand: _Hand, lease: Lease, stories: OutgoingStories, give_u
         if lease.deaths_alone >= DEATHS_ALONE:
             await stories.set_aside(lease)
         else:
-            await _call_and_commit(hand, lease, stories.kinds[lease.lane.partition(":")[0]], give_up)
+            match stories.kinds[lease.lane.partition(":")[0]]:
+                case LaneKind() as kind:
+                    await _call_and_commit(hand, lease, kind, give_up)
+                case CourseKind() as kind:
+                    await Run(hand, lease, kind.open(lease.lane), give_up).run()
     except UnavailableError as error:
         delay_seconds = error.retry_after_seconds
         hand.complain(lease.lane, str(error))
@@ -206,6 +241,91 @@ async def _call_and_commit(hand: _Hand, lease: Lease, kind: LaneKind, give_up: a
         items = committed.next_items[0]
     if items:
         await lanes.release(hand.store, lease)
+
+
+@dataclass(slots=True)
+class Run:
+    """One lease of a lane whose items are worked several at once; results are committed together as they come.
+
+    Attributes:
+        ready: items that may be called, in order.
+        flights: the calls in flight.
+        done: results not committed yet.
+        settling: the commit in flight; it brings the next items.
+        is_over: the lane was given back with the last commit.
+    """
+
+    hand: _Hand
+    lease: Lease
+    course: Course
+    give_up: asyncio.Event
+    ready: dict[bytes, Callable[[], Awaitable[Any]]] = field(default_factory=dict)
+    flights: dict[asyncio.Future[Any], bytes] = field(default_factory=dict)
+    done: dict[bytes, Any] = field(default_factory=dict)
+    settling: asyncio.Task[None] | None = None
+    is_over: bool = False
+
+    async def run(self) -> None:
+        """Work until the lane is empty, or it must be given back."""
+        giving_up = asyncio.create_task(self.give_up.wait())
+        try:
+            self.ready.update(await self.course.prepare(self.lease.items))
+            while not self.is_over and not self.give_up.is_set():
+                self._start()
+                waiting = {*self.flights, *((self.settling,) if self.settling else ())}
+                if not waiting:
+                    break
+                await asyncio.wait({*waiting, giving_up}, return_when=asyncio.FIRST_COMPLETED)
+                self._collect()
+        finally:
+            for task in (giving_up, *self.flights):
+                task.cancel()
+            settling = (self.settling,) if self.settling else ()  # it ends by itself, soon
+            await asyncio.gather(giving_up, *self.flights, *settling, return_exceptions=True)
+        if not self.is_over:
+            await lanes.release(self.hand.store, self.lease)
+
+    def _start(self) -> None:
+        """Start what may be in flight, and a commit if there is something to commit."""
+        room = 0 if self.hand.must_empty else self.course.at_once - len(self.flights)
+        for item in list(self.ready)[: max(0, room)]:
+            self.flights[asyncio.ensure_future(self.ready.pop(item)())] = item
+        if self.done and self.settling is None:
+            done, self.done = self.done, {}
+            self.settling = asyncio.create_task(self._settle(done))
+
+    def _collect(self) -> None:
+        for task in [task for task in self.flights if task.done()]:
+            self.done[self.flights.pop(task)] = task.result()
+        if self.settling is not None and self.settling.done():
+            settling, self.settling = self.settling, None
+            settling.result()
+
+    async def _settle(self, done: Mapping[bytes, Any]) -> None:
+        """Commit these results, and take up the lane's next items."""
+        items = tuple(done)
+        for left in reversed(range(_STALE_TRIES)):
+            try:
+                keep = (
+                    None
+                    if self.hand.must_empty and not self.flights
+                    else lanes.RULES[Queue.OUTGOING].items_per_lane
+                )
+                lease = finished(self.lease, items)
+                committed = await commit(
+                    self.hand.store, self.course.settle(done), leases=(lease,), keep=keep
+                )
+                break
+            except StaleError:
+                if not left:
+                    raise
+                await self.course.load(items)
+        self.course.forget(items)
+        self.is_over = keep is None or committed.left[0] == 0
+        known = {*self.ready, *self.flights.values(), *self.done}
+        following = [item for item in committed.next_items[0] if item not in known]
+        if following and not self.is_over:
+            self.ready.update(await self.course.prepare(following))
 
 
 async def _unless(give_up: asyncio.Event, call: Awaitable[Sent]) -> Sent | None:

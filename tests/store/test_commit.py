@@ -15,7 +15,17 @@ from bridge.policy.change import (
     Queue,
     Remember,
 )
-from bridge.policy.record import Bucket, Incident, Interaction, InteractionState, Peer
+from bridge.policy.record import (
+    Bucket,
+    Delivery,
+    DeliveryState,
+    Incident,
+    Interaction,
+    InteractionState,
+    Peer,
+    Triage,
+    TriageState,
+)
 from bridge.store import keys, lanes, load
 from bridge.store.commit import FencedError, Once, SeenError, StaleError, commit
 from bridge.store.connect import Store
@@ -54,6 +64,25 @@ async def test_original_bytes_come_only_when_asked_for_and_survive_a_put_without
 
     second = await _only(store, keys.name_of(new), originals=True)
     assert second == replace(new, version=2, quarantined=True)
+
+
+async def test_the_state_of_a_record_is_kept_whatever_record_it_is(store: Store) -> None:
+    dead = Delivery(
+        id="d1",
+        endpoint_id="ep_1",
+        host=HOST,
+        event_id="e-1",
+        event_type="incident.reported",
+        sequence=1,
+        created_at=NOON,
+        state=DeliveryState.DEAD,
+    )
+    closed = Triage(incident_id="i1", host=HOST, state=TriageState.CLOSED)
+
+    await commit(store, Change(puts=(Put(None, dead), Put(None, closed))))
+
+    assert await _only(store, keys.name_of(dead)) == replace(dead, version=1)
+    assert await _only(store, keys.name_of(closed)) == replace(closed, version=1)
 
 
 async def test_a_put_over_something_else_than_was_loaded_is_stale_and_writes_nothing(

@@ -77,7 +77,9 @@ async def send_stanzas(
 
 def install(url: str) -> None:
     """Put the stories above where the worker looks for them."""
-    settings = SimpleNamespace(store_url=lambda: url, hosts={}, policy=None)
+    webhooks = SimpleNamespace(allow_networks=(), allow_http=False, timeout_seconds=15)
+    server = SimpleNamespace(public_url="")
+    settings = SimpleNamespace(store_url=lambda: url, hosts={}, policy=None, webhooks=webhooks, server=server)
     stand_ins: dict[str, dict[str, Any]] = {
         "bridge.config": {"load_settings": lambda: settings, "Settings": SimpleNamespace},
         "bridge.clients.prosody": {"ProsodyClient": lambda *_: Redis.from_url(url)},

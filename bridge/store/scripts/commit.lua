@@ -33,8 +33,13 @@ for _, lane in ipairs(h.appends) do
 	at = at + 1
 end
 for _, event in ipairs(h.events) do
-	local sequence = redis.call('INCR', event[2])
-	redis.call('XADD', event[1], 'MAXLEN', '~', h.events_kept, string.format('%d-0', sequence), 'e', ARGV[at])
+	local stream, counter, endpoints, lane = unpack(event)
+	local sequence = redis.call('INCR', counter)
+	redis.call('XADD', stream, string.format('%d-0', sequence), 'e', ARGV[at])
+	if redis.call('EXISTS', endpoints) == 1 then
+		append('outgoing', lane, string.format('{"id":"%s-%d"}', lane, sequence))
+		touched.outgoing = true
+	end
 	at = at + 1
 end
 for _ = 1, h.commands do
