@@ -27,9 +27,9 @@ local function open_stores(module, mitigations, host)
 	local store = context:open_store(mitigations.store, "keyval");
 	local wishes = context:open_store(mitigations.undo_store, "keyval");
 	return {
-		read = function () return (store:get(mitigations.state_key)); end;
-		wish = function (id) return wishes:set(id, { at = os.time() }); end;
-		is_wished = function (id) return wishes:get(id) ~= nil; end;
+		read = function () return (store:get(nil)); end;
+		wish = function (id) return wishes:set(mitigations.wish_key(id), { at = os.time() }); end;
+		is_wished = function (id) return wishes:get(mitigations.wish_key(id)) ~= nil; end;
 	};
 end
 

@@ -14,18 +14,21 @@ local domains_methods = {};
 local domains_mt = { __index = domains_methods };
 
 -- deps: host; hosts (prosody.hosts); list_own() -> this host and its components; incoming() -> a table whose keys are the
--- incoming server streams; admins() -> a list of JIDs; is_blocked(domain); send(stanza, from_host);
+-- incoming server streams; find_admin(domain): an admin whose JID is there; is_blocked(domain); send(stanza, from_host);
 -- timer(seconds, callback); rooms: to empty them of the domain's occupants.
 local function new(deps)
-	return setmetatable({ deps = deps, own = setmetatable({}, { __mode = "k" }) }, domains_mt);
+	return setmetatable({
+		deps = deps;
+		own = setmetatable({}, { __mode = "k" }); -- our refusals, which may go to a blocked domain
+		doomed = setmetatable({}, { __mode = "k" }); -- streams to close as soon as that is possible
+	}, domains_mt);
 end
 
 -- Why this domain may not be blocked: the HTTP status and the reason; nil if it may.
 function domains_methods:check(target)
 	if self.deps.hosts[target.domain] then return 409, target.domain .. " is a domain of this server"; end
-	for _, admin in ipairs(self.deps.admins()) do
-		if jid_host(admin) == target.domain then return 409, ("the admin %s is on %s"):format(admin, target.domain); end
-	end
+	local admin = self.deps.find_admin(target.domain);
+	if admin then return 409, ("the admin %s is on %s"):format(admin, target.domain); end
 end
 
 local function is_from(session, domain)
@@ -58,6 +61,10 @@ function domains_methods:capture() -- luacheck: ignore 212/self
 	return true;
 end
 
+local function close(self, session, domain)
+	session:close({ condition = "policy-violation", text = ("%s does not communicate with %s"):format(self.deps.host, domain) });
+end
+
 -- Takes the domain's users out of the rooms of this host, and closes the streams.
 function domains_methods:carry_out(target)
 	local rooms, domain = self.deps.rooms, target.domain;
@@ -68,9 +75,18 @@ function domains_methods:carry_out(target)
 		end
 	end
 	for _, session in ipairs(self:streams(domain)) do
-		session:close({ condition = "policy-violation", text = ("%s does not communicate with %s"):format(self.deps.host, domain) });
+		if session.conn then close(self, session, domain); else self.doomed[session] = true; end
 	end
 	return true;
+end
+
+-- For s2sout-established: a stream that was still looking for the other server when its domain was blocked could not be
+-- closed then; what waits to be sent on it was from before.
+function domains_methods:close_doomed(event)
+	local session = event.session;
+	if not self.doomed[session] then return; end
+	self.doomed[session] = nil;
+	if self.deps.is_blocked(session.to_host) then close(self, session, session.to_host); end
 end
 
 function domains_methods:restore() -- luacheck: ignore 212/self

@@ -76,6 +76,16 @@ local function check_id(id)
 	return type(id) == "string" and #id <= max_id_bytes and id:find(id_pattern) ~= nil;
 end
 
+-- Where a wish is stored. What a store keeps under a user's name is deleted with that user, so no user can have this one;
+-- the state itself is stored under no name at all.
+local function wish_key(id)
+	return "@" .. id;
+end
+
+local function read_wish_key(key)
+	return key:match("^@(.+)$");
+end
+
 local function read_revision(revision)
 	if type(revision) ~= "number" or revision < 1 or revision > 2^31 or revision % 1 ~= 0 then return nil; end
 	return revision;
@@ -353,7 +363,8 @@ local function list_ended(state)
 end
 
 return {
-	store = "incident_bridge", undo_store = "incident_bridge_undo", state_key = "state";
+	store = "incident_bridge", undo_store = "incident_bridge_undo";
+	wish_key = wish_key, read_wish_key = read_wish_key;
 	parse_time = parse_time, format_time = format_time, check_id = check_id;
 	read_head = read_head, read_command = read_command, read_target = read_target, key_of = key_of;
 	new_state = new_state, check = check, apply = apply, withdraw = withdraw, lift = lift, finish = finish;

@@ -23,7 +23,7 @@ end
 
 -- Whether the state is now stored; only then is it in force.
 local function commit(self, state)
-	local is_error_free, ok, why = pcall(self.deps.store.set, self.deps.store, self.deps.mitigations.state_key, state);
+	local is_error_free, ok, why = pcall(self.deps.store.set, self.deps.store, nil, state);
 	if not is_error_free or not ok then
 		self.deps.log("error", "Could not store the mitigations (%s): check Prosody's storage",
 			tostring(is_error_free and why or ok));
@@ -36,13 +36,13 @@ end
 
 -- Reads what is stored. Without a store that keeps things nothing can be promised, so then every command is refused.
 function mitigator_methods:open()
-	local state, why = self.deps.store:get(self.deps.mitigations.state_key);
+	local state, why = self.deps.store:get(nil);
 	if not state and why then
 		self.problem = ("the mitigations cannot be read (%s)"):format(tostring(why));
 	elseif not state then
 		local fresh = self.deps.mitigations.new_state();
-		local ok = self.deps.store:set(self.deps.mitigations.state_key, fresh);
-		state = ok and self.deps.store:get(self.deps.mitigations.state_key);
+		local ok = self.deps.store:set(nil, fresh);
+		state = ok and self.deps.store:get(nil);
 		if not state then self.problem = "this host's storage keeps nothing, so mitigations would not survive a restart"; end
 	elseif state.format ~= 1 then
 		self.problem = ("the mitigations are stored in format %s, which this module does not know"):format(tostring(state.format));
@@ -178,9 +178,10 @@ end
 -- no two processes ever write the same thing.
 local function fulfil_undos(self)
 	local wishes = {};
-	for id in self.deps.undo_store:users() do wishes[#wishes + 1] = id; end
-	for _, id in ipairs(wishes) do
-		if self.deps.undo_store:get(id) and end_one(self, id, "undone") then self.deps.undo_store:set(id, nil); end
+	for key in self.deps.undo_store:users() do wishes[#wishes + 1] = key; end
+	for _, key in ipairs(wishes) do
+		local id = self.deps.mitigations.read_wish_key(key);
+		if id and self.deps.undo_store:get(key) and end_one(self, id, "undone") then self.deps.undo_store:set(key, nil); end
 	end
 end
 

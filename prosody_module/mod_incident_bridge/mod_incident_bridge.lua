@@ -115,15 +115,21 @@ local function user_exists(username)
 	return usermanager.user_exists(username, host) and true or false;
 end
 
+local function find_admin(domain)
+	for _, admin in ipairs(list_admins()) do
+		if jid_host(admin) == domain then return admin; end
+	end
+end
+
 local mitigator;
-local rooms = new_rooms { host = host, hosts = prosody.hosts, is_own = is_own, is_admin = is_admin };
+local rooms = new_rooms { host = host, hosts = prosody.hosts, is_own = is_own, is_admin = is_admin, find_admin = find_admin };
 local accounts = new_accounts {
 	host = host, hosts = prosody.hosts, user_exists = user_exists, is_admin = is_admin, timer = timer;
 	connections = function () return module:shared("/*/c2s/sessions"); end;
 	is_suspended = function (account) return mitigator:has("account.suspend", account); end;
 };
 local domains = new_domains {
-	host = host, hosts = prosody.hosts, list_own = list_own, admins = list_admins, rooms = rooms, timer = timer;
+	host = host, hosts = prosody.hosts, list_own = list_own, find_admin = find_admin, rooms = rooms, timer = timer;
 	incoming = function () return prosody.incoming_s2s; end;
 	is_blocked = function (domain) return mitigator:has("domain.block", domain); end;
 	send = function (stanza, from_host) prosody.core_post_stanza(prosody.hosts[from_host], stanza); end;
@@ -232,6 +238,7 @@ for _, version in ipairs { "2", "3" } do
 end
 
 local refuse_incoming, refuse_outgoing = in_the_way(domains, "refuse_incoming"), in_the_way(domains, "refuse_outgoing");
+local close_doomed = in_the_way(domains, "close_doomed");
 local renew_room = in_the_way({ renew = function (_, event) mitigator:renew_room(event.room.jid); end }, "renew");
 
 -- The host's components come and go by themselves.
@@ -244,6 +251,7 @@ local function stand_in_the_way(name)
 		end
 	end
 	module:hook_object_event(session.events, "route/remote", refuse_outgoing, before_all);
+	module:hook_object_event(session.events, "s2sout-established", close_doomed, before_all);
 	module:hook_object_event(session.events, "muc-room-created", renew_room);
 end
 

@@ -6,7 +6,8 @@ local jid_split = require "util.jid".split;
 local rooms_methods = {};
 local rooms_mt = { __index = rooms_methods };
 
--- deps: host; hosts (prosody.hosts); is_own(domain): whether a component belongs to this host; is_admin(bare JID).
+-- deps: host; hosts (prosody.hosts); is_own(domain): whether a component belongs to this host; is_admin(bare JID);
+-- find_admin(domain): an admin whose JID is there.
 local function new(deps)
 	return setmetatable({ deps = deps }, rooms_mt);
 end
@@ -51,6 +52,8 @@ function rooms_methods:check(target)
 	if not deps.is_own(jid_host(target.room)) then return 409, ("%s is not a room of %s"):format(target.room, deps.host); end
 	if not node and deps.hosts[domain] then return 409, domain .. " is a domain of this server"; end
 	if deps.is_admin(target.jid) then return 409, target.jid .. " is an admin"; end
+	local admin = not node and deps.find_admin(domain);
+	if admin then return 409, ("the admin %s is on %s"):format(admin, domain); end
 	if not self:find(target.room) then return 404, "no such room"; end
 end
 

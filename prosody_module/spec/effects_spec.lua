@@ -9,6 +9,7 @@ local disco_info = "http://jabber.org/protocol/disco#info";
 
 local function new_session(fields)
 	function fields.close(session, reason) session.closed = reason; end
+	if fields.conn == nil then fields.conn = {}; end
 	return fields;
 end
 
@@ -32,7 +33,7 @@ local function new_room(jid, affiliations, occupants)
 end
 
 local function new_world()
-	local world = { timers = {}, sent = {}, blocked = {}, suspended = {}, admins = { "admin@a.test", "root@c.test" }, rooms = {} };
+	local world = { timers = {}, sent = {}, blocked = {}, suspended = {}, rooms = {} };
 	local function get_room(jid) return world.rooms[jid]; end
 	world.muc = {
 		get_room_from_jid = get_room;
@@ -52,9 +53,10 @@ local function new_world()
 	};
 	world.incoming, world.connections = {}, {};
 	local function is_admin(jid) return jid == "admin@a.test"; end
+	local function find_admin(domain) return domain == "c.test" and "root@c.test" or nil; end
 	local function timer(_, callback) table.insert(world.timers, callback); end
 	world.rooms_effect = support.library("rooms").new {
-		host = "a.test", hosts = world.hosts, is_admin = is_admin;
+		host = "a.test", hosts = world.hosts, is_admin = is_admin, find_admin = find_admin;
 		is_own = function (domain) return domain == "muc.a.test"; end;
 	};
 	world.accounts = support.library("accounts").new {
@@ -67,7 +69,7 @@ local function new_world()
 		host = "a.test", hosts = world.hosts, timer = timer, rooms = world.rooms_effect;
 		list_own = function () return { "a.test", "muc.a.test" }; end;
 		incoming = function () return world.incoming; end;
-		admins = function () return world.admins; end;
+		find_admin = find_admin;
 		is_blocked = function (domain) return world.blocked[domain]; end;
 		send = function (stanza, from_host) table.insert(world.sent, { stanza = stanza, from_host = from_host }); end;
 	};
@@ -189,6 +191,7 @@ describe("room.ban", function ()
 		assert.equal(409, check("r@muc.c.test", "x@b.test"));
 		assert.equal(409, check("r@muc.a.test", "admin@a.test"));
 		assert.equal(409, check("r@muc.a.test", "other.test"));
+		assert.equal(409, check("r@muc.a.test", "c.test"));
 		assert.equal(404, check("gone@muc.a.test", "x@b.test"));
 		assert.is_nil(check("r@muc.a.test", "x@other.test"));
 		assert.is_nil(check("r@muc.a.test", "b.test"));
@@ -217,6 +220,26 @@ describe("domain.block", function ()
 			assert.equal("policy-violation", session.closed.condition);
 		end
 		for _, session in ipairs(others) do assert.is_nil(session.closed); end
+	end);
+
+	it("closes a stream that was not connected yet as soon as it is, unless the domain is free again", function ()
+		local world = new_world();
+		local function connect()
+			local session = new_session { direction = "outgoing", from_host = "a.test", to_host = "b.test", conn = false };
+			world.hosts["a.test"].s2sout["b.test"] = session;
+			world.domains:carry_out({ domain = "b.test" });
+			assert.is_nil(session.closed);
+			session.conn = {};
+			world.domains:close_doomed({ session = session });
+			return session.closed ~= nil;
+		end
+		world.blocked["b.test"] = true;
+		assert.is_true(connect());
+		local later = new_session { direction = "outgoing", from_host = "a.test", to_host = "b.test" };
+		world.domains:close_doomed({ session = later });
+		assert.is_nil(later.closed);
+		world.blocked["b.test"] = nil;
+		assert.is_false(connect());
 	end);
 
 	it("takes the domain's users out of this host's rooms", function ()

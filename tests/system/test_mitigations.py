@@ -168,6 +168,14 @@ async def test_a_target_stays_mitigated_until_the_last_of_its_mitigations_ends(
     await clients.sign_in(a, "alice")
 
 
+async def test_an_undo_says_that_the_account_was_deleted_meanwhile(operator: Operator) -> None:
+    assert (await operator.mitigate("account.suspend", account="bob@a.test")).ok
+    operator.prosody.control("deluser", "bob@a.test")
+
+    assert (await operator.mitigate("account.suspend", "another", account="bob@a.test")).status == 404
+    assert (await operator.lift()).detail["is_gone"] is True
+
+
 async def test_it_expires_by_itself_also_while_prosody_is_away(operator: Operator, clients: Clients) -> None:
     a = operator.prosody
     assert (await operator.mitigate("account.suspend", "short", account="alice@a.test", seconds=1)).ok
