@@ -3,14 +3,22 @@
 local config = require "core.configmanager";
 local modulemanager = require "core.modulemanager";
 local storagemanager = require "core.storagemanager";
+local is_running = require "util.prosodyctl".isrunning;
 local sleep = require "socket".sleep;
 
-local wait_seconds, wait_step_seconds = 6, 0.2;
+local step_seconds = 0.2;
+
+-- A running Prosody is sure to look; one that is stopped is not worth waiting for.
+local function seconds_to_wait()
+	local is_known, running = is_running();
+	if not is_known then return 6; end -- it has no pidfile
+	return running and 20 or 0;
+end
 
 local function wait(done)
-	for _ = 1, wait_seconds / wait_step_seconds do
+	for _ = 1, seconds_to_wait() / step_seconds do
 		if done() then return true; end
-		sleep(wait_step_seconds);
+		sleep(step_seconds);
 	end
 	return done();
 end
