@@ -39,11 +39,6 @@ function accounts_methods:sessions(account)
 	return found;
 end
 
--- An account has nothing that an undo would restore.
-function accounts_methods:capture() -- luacheck: ignore 212/self
-	return true;
-end
-
 -- Closes all sessions, those that mod_smacks keeps for a client that is away among them.
 function accounts_methods:carry_out(target)
 	for _, session in ipairs(self:sessions(target.account)) do session:close(stream_error); end

@@ -57,10 +57,6 @@ function domains_methods:streams(domain)
 	return found;
 end
 
-function domains_methods:capture() -- luacheck: ignore 212/self
-	return true;
-end
-
 local function close(self, session, domain)
 	session:close({ condition = "policy-violation", text = ("%s does not communicate with %s"):format(self.deps.host, domain) });
 end

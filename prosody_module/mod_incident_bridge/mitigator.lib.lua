@@ -9,7 +9,8 @@ local mitigator_methods = {};
 local mitigator_mt = { __index = mitigator_methods };
 
 -- deps: mitigations (the library); store, undo_store: get(key), set(key, value) -> whether it worked, undo_store also
--- users() -> iterator; effects: type -> check, capture, carry_out, restore; clock() -> Unix seconds; log(level, text, ...).
+-- users() -> iterator; effects: type -> check, carry_out, restore, and capture where there is something to restore;
+-- clock() -> Unix seconds; log(level, text, ...).
 local function new(deps)
 	return setmetatable({ deps = deps, state = nil, wanted = {}, problem = nil }, mitigator_mt);
 end
@@ -68,7 +69,7 @@ end
 local function work(self, key)
 	local lib, target = self.deps.mitigations, self.state.targets[key];
 	local effect = self.deps.effects[target.type];
-	if target.is_wanted and target.before == nil then
+	if target.is_wanted and target.before == nil and effect.capture then
 		local before = effect:capture(target.target);
 		if before ~= nil then
 			if not commit(self, lib.remember(self.state, key, before)) then return false; end
