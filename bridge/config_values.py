@@ -160,6 +160,8 @@ def public_url(value: str) -> str:
         is_usable = False
     if not is_usable or url.query or url.fragment or url.username is not None or not value.isprintable():
         raise ValueError('is not a URL such as "https://incidents.example.org", and not "" either')
+    if url.path.strip("/"):
+        raise ValueError("has a path; the console needs a name of its own, such as incidents.example.org")
     if url.scheme == "http" and not is_loopback(url.hostname or ""):
         raise ValueError("is plain http over a network; put a web server with https in front")
     return value.rstrip("/")

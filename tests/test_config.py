@@ -78,15 +78,13 @@ def test_a_full_file_is_read(tmp_path: Path) -> None:
 
 
 def test_what_webhooks_may_reach_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (
-        '[server]\npublic_url = "https://example.org/incidents/"\n[webhooks]\nallow_networks = ["fd00::/8"]'
-    )
+    text = '[server]\npublic_url = "https://example.org/"\n[webhooks]\nallow_networks = ["fd00::/8"]'
     assert load_settings(write(tmp_path, text)).webhooks.allow_networks == (ip_network("fd00::/8"),)
 
     monkeypatch.setenv("INCIDENT_BRIDGE_WEBHOOKS__ALLOW_NETWORKS", "10.0.0.0/8, 192.0.2.1")
     settings = load_settings(write(tmp_path, text))
 
-    assert settings.server.public_url == "https://example.org/incidents"
+    assert settings.server.public_url == "https://example.org"
     assert settings.webhooks.allow_networks == (ip_network("10.0.0.0/8"), ip_network("192.0.2.1"))
     assert settings.webhooks.timeout_seconds == 15
     assert not settings.webhooks.allow_http
@@ -131,6 +129,7 @@ REFUSALS = {
     "no proof": ('[policy]\nrequire_authentication = "none"', 2, "dialback"),
     "links by plain http": ('[server]\npublic_url = "http://example.org"', 2, "plain http over a network"),
     "links to nowhere": ('[server]\npublic_url = "incidents.example.org"', 2, "is not a URL"),
+    "links into a folder": ('[server]\npublic_url = "https://example.org/a"', 2, "has a path"),
     "links with a query": ('[server]\npublic_url = "https://example.org/?a"', 2, "is not a URL"),
     "no network": ('[webhooks]\nallow_networks = ["lan"]', 2, 'holds "lan"'),
     "an address with a mask": (

@@ -16,6 +16,7 @@ from bridge import log
 from bridge.clients.prosody import Host as Reached
 from bridge.clients.prosody import ProsodyClient, keys_of
 from bridge.errors import BridgeError, ConflictError, UnavailableError, UnsupportedError
+from bridge.pipeline.actors import Actor, audits
 from bridge.pipeline.ids import new_id
 from bridge.policy import sign_in as rules
 from bridge.policy.change import Append, Audit, Change, Put, Queue, Sent
@@ -220,25 +221,14 @@ async def _begin(
         expires_at=now + rules.LONGEST,
         origin=asked.origin if origin is None else origin,
     )
-    audits = _audits(session, "session.begin", by=session, now=now)
-    await commit(store, Change(puts=(Put(None, session),), drops=(asked,), audits=audits))
+    said = _audits(session, "session.begin", by=Actor(session.who, session.origin), now=now)
+    await commit(store, Change(puts=(Put(None, session),), drops=(asked,), audits=said))
     await _sweep(store, now=now)
     return session, secret
 
 
-def _audits(session: Session, action: str, *, by: Session, now: datetime) -> tuple[Audit, ...]:
-    return tuple(
-        Audit(
-            host=host,
-            at=now,
-            actor=by.who,
-            origin=by.origin,
-            action=action,
-            target=session.id,
-            detail=session.who,
-        )
-        for host in session.hosts
-    )
+def _audits(session: Session, action: str, *, by: Actor, now: datetime) -> tuple[Audit, ...]:
+    return audits(session.hosts, by, action, session.id, now=now, detail=session.who)
 
 
 async def _sweep(store: Store, *, now: datetime) -> None:
@@ -275,15 +265,15 @@ async def sessions(store: Store, *, now: datetime) -> list[Session]:
     return [one for one in await _sessions(store, members) if not rules.is_over(one, now=now)]
 
 
-async def end(store: Store, session: Session, *, by: Session, now: datetime) -> None:
+async def end(store: Store, session: Session, *, by: Actor, now: datetime) -> None:
     """End a session, one's own or another."""
     for _ in range(_ATTEMPTS):
         current = await _session(store, session.id)
         if current is None:
             return
         try:
-            audits = _audits(current, "session.end", by=by, now=now)
-            await commit(store, Change(drops=(current,), audits=audits))
+            said = _audits(current, "session.end", by=by, now=now)
+            await commit(store, Change(drops=(current,), audits=said))
         except ConflictError:
             continue
         return

@@ -46,7 +46,7 @@ async def end_session(visit: Visit) -> web.Response:
     if session.id != visit.session.id:
         for host in session.hosts:
             visit.acting(host)
-    await sign_in.end(visit.store, session, by=visit.session, now=visit.now)
+    await sign_in.end(visit.store, session, by=visit.actor, now=visit.now)
     return visit.back("/about", "session-ended")
 
 

@@ -1,5 +1,6 @@
 """Peers: whose incidents count, how each answers, and what was decided about it."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from http import HTTPStatus
 from statistics import median
@@ -9,7 +10,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from bridge.errors import MalformedError
-from bridge.pipeline.judge import judge
+from bridge.pipeline.peers import change_peer, decided
 from bridge.policy.lookalike import alike
 from bridge.policy.record import Peer
 from bridge.policy.trust import Rule, Trust
@@ -105,20 +106,10 @@ async def decide_trust(visit: Visit) -> web.Response:
     host, domain = _named(visit)
     trust = _chosen(Trust, await visit.field("trust"))
 
-    def change(known: Peer) -> Peer:
-        if trust is Trust.STRANGER:  # all that was decided about it is taken back
-            known = replace(known, rules={}, is_forwarded_to=False)
-        return replace(known, trust=trust)
+    def change(known: Peer) -> Peer:  # a stranger again: all that was decided about it is taken back
+        return decided(known, trust=trust) if trust is Trust.STRANGER else replace(known, trust=trust)
 
-    await judge(
-        visit.store,
-        visit.acting(host),
-        domain,
-        change,
-        actor=visit.actor,
-        action=f"peer.{_SAID[trust]}",
-        now=visit.now,
-    )
+    await _change(visit, host, domain, change)
     return visit.back(f"/peers/{host}/{domain}", _SAID[trust])
 
 
@@ -130,14 +121,12 @@ async def decide_rules(visit: Visit) -> web.Response:
         word = await visit.field(kind)
         if word:
             rules[kind] = _chosen(Rule, word)
-    await judge(
+    await change_peer(
         visit.store,
         visit.acting(host),
         domain,
         lambda known: replace(known, rules=rules),
         actor=visit.actor,
-        action="peer.rules",
-        detail=", ".join(f"{kind}: {rule}" for kind, rule in rules.items()),
         now=visit.now,
     )
     return visit.back(f"/peers/{host}/{domain}", "rules")
@@ -147,17 +136,19 @@ async def decide_forwarding(visit: Visit) -> web.Response:
     """Say whether reports of others go on to it."""
     host, domain = _named(visit)
     is_on = await visit.field("forward") == "on"
-    await judge(
+    await change_peer(
         visit.store,
         visit.acting(host),
         domain,
         lambda known: replace(known, is_forwarded_to=is_on),
         actor=visit.actor,
-        action="peer.forward",
-        detail="on" if is_on else "off",
         now=visit.now,
     )
     return visit.back(f"/peers/{host}/{domain}", "forwarded" if is_on else "not-forwarded")
+
+
+async def _change(visit: Visit, host: str, domain: str, change: Callable[[Peer], Peer]) -> None:
+    await change_peer(visit.store, visit.acting(host), domain, change, actor=visit.actor, now=visit.now)
 
 
 def _chosen(choices: type[Choice], word: str) -> Choice:

@@ -127,7 +127,7 @@ async def follow_link(visit: Visit) -> web.Response:
 async def sign_out(visit: Visit) -> web.Response:
     """End this session."""
     if visit.session is not None:
-        await sign_in.end(visit.store, visit.session, by=visit.session, now=visit.now)
+        await sign_in.end(visit.store, visit.session, by=visit.actor, now=visit.now)
     response = visit.back("/sign-in", "signed-out")
     cookies.forget_session(response, visit.request)
     return response
