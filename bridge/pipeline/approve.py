@@ -10,12 +10,12 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from bridge.errors import ConfigError, ConflictError
-from bridge.pipeline.actors import Actor
+from bridge.pipeline.actors import Actor, audits
 from bridge.pipeline.responses import tell
 from bridge.policy import events, lanes
 from bridge.policy import mitigation as rules_of
 from bridge.policy.approval import protect, touched
-from bridge.policy.change import Audit, Change, Put, Timer
+from bridge.policy.change import Change, Put, Timer
 from bridge.policy.mitigation import Yes, about
 from bridge.policy.record import (
     Approval,
@@ -105,7 +105,7 @@ async def decline(store: Store, approval: Approval, *, actor: Actor, reason: str
         told = await tell(store, after, (), about="declined", outcome=Outcome.DECLINED, now=now)
         change = Change(
             puts=(Put(known, after),),
-            audits=(audit(known.host, actor, "approval.decline", known.id, reason, now=now),),
+            audits=audits((known.host,), actor, "approval.decline", known.id, now=now, detail=reason),
             counts=(("approvals", "declined"),),
         )
         if await _is_first(store, change + told):
@@ -181,7 +181,7 @@ async def lift(
         change = Change(
             puts=(Put(known, after),),
             appends=(lanes.carry_out(after.host, after.id, after.revision),),
-            audits=(audit(after.host, actor, "mitigation.lift", after.id, reason, now=now),),
+            audits=audits((after.host,), actor, "mitigation.lift", after.id, now=now, detail=reason),
         )
         if await _is_first(store, change):
             return after
@@ -212,7 +212,7 @@ def accept(
             puts=(Put(None, one),),
             appends=(lanes.carry_out(one.host, one.id, one.revision),),
             timers=(Timer(name=f"mitigation-{one.id}", due_at=one.expires_at, append=over),),
-            audits=(audit(one.host, actor, "approval.approve", after.id, detail, now=yes.at),),
+            audits=audits((one.host,), actor, "approval.approve", after.id, now=yes.at, detail=detail),
         )
     return after, change
 
@@ -225,13 +225,6 @@ async def protected_now(store: Store, approval: Approval, rules: Rules) -> Appro
     trusted = {one.domain for one in records if isinstance(one, Peer) and one.trust is Trust.TRUSTED}
     targets = protect(approval.targets, protected=rules.protected, trusted=trusted)
     return replace(approval, targets=targets)
-
-
-def audit(host: str, actor: Actor, action: str, target: str, detail: str, *, now: datetime) -> Audit:
-    """One entry of the host's audit log."""
-    return Audit(
-        host=host, at=now, actor=actor.name, origin=actor.origin, action=action, target=target, detail=detail
-    )
 
 
 async def loaded(store: Store, approval_id: str) -> Approval:

@@ -12,8 +12,7 @@ from typing import Any
 
 from bridge import log
 from bridge.errors import UnavailableError, UnsupportedError
-from bridge.pipeline.actors import BRIDGE
-from bridge.pipeline.approve import audit
+from bridge.pipeline.actors import BRIDGE, audits
 from bridge.pipeline.preview import Answer, Rules, Server, preview
 from bridge.pipeline.responses import tell
 from bridge.policy import events, lanes
@@ -132,7 +131,7 @@ async def settled(
     change = Change(
         puts=(Put(before, after), *_history(incident, before, after, now)),
         events=(events.mitigated(after, approval, now=now),),
-        audits=(audit(after.host, BRIDGE, _ACTIONS[after.state], after.id, detail, now=now),),
+        audits=audits((after.host,), BRIDGE, _ACTIONS[after.state], after.id, now=now, detail=detail),
         counts=(("mitigations", str(after.type), str(after.state)),),
     )
     _log.info(
@@ -207,7 +206,7 @@ async def _expire_approval(
     told = await tell(store, after, (), about="expired", outcome=Outcome.DECLINED, now=now, is_plain=is_plain)
     return told + Change(
         puts=(Put(known, after),),
-        audits=(audit(known.host, BRIDGE, "approval.expire", known.id, why, now=now),),
+        audits=audits((known.host,), BRIDGE, "approval.expire", known.id, now=now, detail=why),
         counts=(("approvals", "expired"),),
     )
 

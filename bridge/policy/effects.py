@@ -32,7 +32,7 @@ def effects(target: Target) -> tuple[str, ...]:
     found: list[str] = []
     if preview.get("refused"):
         found.append(f"Prosody would refuse it: {preview['refused']}")
-    if preview.get("exists") is False:
+    if preview.get("exists") is False and target.type in _ABSENT:
         found.append(_ABSENT[target.type])
     if preview.get("is_admin"):
         found.append("an admin of this server")
@@ -43,13 +43,17 @@ def effects(target: Target) -> tuple[str, ...]:
         found.append(f"in {', '.join(rooms[:_MOST_ROOMS])}{more}")
     if preview.get("mitigated_by"):
         found.append("something is in force against it already")
-    return tuple(found) or ("nobody is there now",)
+    return tuple(found) or (_QUIET[target.type],)
 
 
 _ABSENT = {
     MitigationType.SUSPEND: "there is no such account",
-    MitigationType.BLOCK: "nobody here knows it, and no stream is open",
     MitigationType.BAN: "there is no such room now",
+}
+_QUIET = {
+    MitigationType.SUSPEND: "nobody is signed in",
+    MitigationType.BLOCK: "no stream is open, and nobody here knows it",
+    MitigationType.BAN: "nobody is there now",
 }
 _COUNTED = {
     MitigationType.SUSPEND: (

@@ -119,10 +119,8 @@ def mitigated(mitigation: Mitigation, approval: Approval | None, *, now: datetim
     data = {
         "schema": SCHEMA,
         "event_id": event_id,
-        "interaction_id": approval.request if approval is not None else None,
-        "kind": "mitigation",
-        "direction": None,
         "host": mitigation.host,
+        "request_id": approval.request if approval is not None else None,
         "peer": {"domain": requester} if requester else None,
         "incident": {"id": mitigation.incident_id},
         "mitigation": {
@@ -137,7 +135,7 @@ def mitigated(mitigation: Mitigation, approval: Approval | None, *, now: datetim
             "note": mitigation.note or None,
         },
         "links": {
-            "self": f"/api/v1/mitigations/{mitigation.id}",
+            "self": f"/api/v1/incidents/{mitigation.incident_id}",
             "iodef": f"/api/v1/incidents/{mitigation.incident_id}/iodef",
         },
     }

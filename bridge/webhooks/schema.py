@@ -153,6 +153,54 @@ class RequestAnswered(RequestReceived):
     outcome: Literal["done", "partly", "declined"]
 
 
+class ApprovalSummary(BaseModel):
+    """How a request was decided about."""
+
+    id: str
+    state: Literal["approved", "expired"]
+    by: str = Field(description="Who: a JID, `token:<name>`, `cli:<user>`, or `bridge`.")
+    is_automatic: bool = Field(description="Whether a rule of the operators said yes.")
+    mitigations: tuple[str, ...] = Field(description="The ids of what is carried out.")
+
+
+class RequestDecided(RequestReceived):
+    """The operators said yes to a peer's request, or did not decide in time."""
+
+    approval: ApprovalSummary
+
+
+class IncidentReference(BaseModel):
+    """The incident that it is about."""
+
+    id: str = Field(description="As in `/api/v1/incidents/{id}`.")
+
+
+class MitigationSummary(BaseModel):
+    """Something done on our server."""
+
+    id: str
+    type: Literal["account.suspend", "domain.block", "room.ban"]
+    target: dict[str, str] = Field(description="`account`, or `domain`, or `room` and `jid`.")
+    state: Literal["applied", "lifted", "expired", "failed"]
+    by: str = Field(description="Who approved it, or took it back.")
+    applied_at: datetime | None
+    expires_at: datetime
+    failure: str | None = Field(description="Why it could not be applied, or not be lifted.")
+    note: str | None = Field(description="What else there is to know of how it ended.")
+
+
+class MitigationChanged(EventData):
+    """What came of a mitigation."""
+
+    peer: PeerSent | None = Field(
+        description="The server that asked for it; null: the operators did it unasked."
+    )
+    request_id: str | None = Field(description="The interaction that asked for it.")
+    incident: IncidentReference
+    mitigation: MitigationSummary
+    links: EventLinks
+
+
 class SendingSettled(AboutInteraction):
     """What came of something that we sent."""
 
@@ -204,6 +252,10 @@ EVENTS: Final[Mapping[EventType, Described]] = {
     EventType.INQUIRY_RECEIVED: _of(Inquired, "A peer asked about an incident and was told nothing."),
     EventType.INQUIRY_ANSWERED: _of(Inquired, "A peer asked about an incident and was told."),
     EventType.REQUEST_RECEIVED: _of(RequestReceived, "A peer asks that something be done."),
+    EventType.REQUEST_APPROVED: _of(
+        RequestDecided, "The operators, or a rule of theirs, said yes to a request."
+    ),
+    EventType.REQUEST_EXPIRED: _of(RequestDecided, "Nobody decided about a request in time; it is declined."),
     EventType.REQUEST_COMPLETED: _of(RequestAnswered, "A peer's request was done, or partly."),
     EventType.REQUEST_DECLINED: _of(RequestAnswered, "A peer's request was declined."),
     EventType.RESPONSE_RECEIVED: _of(ResponseReceived, "A peer says what it did about a request of ours."),
@@ -211,6 +263,10 @@ EVENTS: Final[Mapping[EventType, Described]] = {
     EventType.INTERACTION_REFUSED: _of(SendingSettled, "A peer refused what we sent."),
     EventType.INTERACTION_UNREACHABLE: _of(SendingSettled, "A peer could not be reached for a day."),
     EventType.INTERACTION_UNANSWERED: _of(SendingSettled, "A peer did not answer what we sent for a day."),
+    EventType.MITIGATION_APPLIED: _of(MitigationChanged, "Something is in force on our server."),
+    EventType.MITIGATION_LIFTED: _of(MitigationChanged, "It was taken back."),
+    EventType.MITIGATION_EXPIRED: _of(MitigationChanged, "Its time is over."),
+    EventType.MITIGATION_FAILED: _of(MitigationChanged, "It could not be applied, or not be lifted."),
     EventType.ENDPOINT_DISABLED: _of(EndpointDisabled, "An endpoint failed for too long, or said 410 Gone."),
     EventType.ENDPOINT_TEST: _of(EndpointTest, "An operator tries an endpoint out."),
 }

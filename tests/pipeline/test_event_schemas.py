@@ -10,7 +10,7 @@ import pytest
 
 from bridge.config import PolicySettings
 from bridge.iodef.model import Incident as Document
-from bridge.pipeline import endpoints, originate
+from bridge.pipeline import approve, endpoints, originate
 from bridge.pipeline.actors import Actor
 from bridge.pipeline.endpoints import EndpointDraft, Permitted
 from bridge.pipeline.process import process
@@ -25,6 +25,7 @@ from bridge.store.connect import Store
 from bridge.webhooks.event import EventType
 from bridge.webhooks.schema import EVENTS, IncidentSummary, components, schema
 from bridge.xmpp.stanza import PeerError
+from tests.pipeline.test_approve import ANNA, Desk
 from tests.pipeline.test_originate import MINE
 from tests.policy.conftest import NOW, SECURE, stanza
 
@@ -117,6 +118,27 @@ async def trouble(store: Store) -> None:
     await commit(store, Change(events=change.events))
 
 
+async def mitigations(store: Store) -> None:
+    """Say yes, and let what follows happen: in force, taken back, over, failed; and let one request expire."""
+    desk = Desk(store, now=NOW + timedelta(hours=1), numbers=_numbers)
+    ends = ("lift", "expire", "fail")
+    for number, how in enumerate(ends):
+        one = await desk.request(f"user{number}@a.test", text=f"m{number}")
+        assert one is not None
+        desk.module.refusal = "no such account" if how == "fail" else ""
+        await desk.yes(one)
+        await desk.work()
+        made = next(each for each in await desk.mitigations() if each.approval_id == one.id)
+        if how == "lift":
+            await approve.lift(store, made, actor=ANNA, reason="a mistake", now=desk.now)
+            await desk.work()
+        else:
+            await desk.fire(f"mitigation-{made.id}")
+    late = await desk.request("late@a.test", text="m9")
+    assert late is not None
+    await desk.fire(f"approval-{late.id}")
+
+
 @pytest.fixture
 async def happened(store: Store) -> list[dict[str, Any]]:
     """Events of every type, made by the stories that make them."""
@@ -126,6 +148,7 @@ async def happened(store: Store) -> list[dict[str, Any]]:
     await answer(store, "2", Outcome.DECLINED)
     await sendings(store)
     await trouble(store)
+    await mitigations(store)
     return [event for _, event in await load.events(store, "a.test", after=0, limit=1000)]
 
 
