@@ -2,12 +2,12 @@
 
 import argparse
 import asyncio
-import getpass
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+from bridge.cli import consumers
 from bridge.cli.arguments import UsageError
 from bridge.cli.stored import NotFoundError, members, records
 from bridge.errors import ConfigError
@@ -26,7 +26,7 @@ Kept = TypeVar("Kept", Approval, Mitigation)
 def actor() -> Actor:
     """Who types this, and from which address if it came by SSH."""
     origin = (os.environ.get("SSH_CONNECTION") or "").partition(" ")[0]
-    return Actor(name=f"cli:{getpass.getuser()}", origin=origin)
+    return Actor(name=consumers.actor().name, origin=origin)
 
 
 def add_end(parser: argparse.ArgumentParser) -> None:

@@ -37,7 +37,7 @@ def effects(target: Target) -> tuple[str, ...]:
     if preview.get("is_admin"):
         found.append("an admin of this server")
     found += [text for key, one, many in _COUNTED[target.type] if (text := _counted(preview, key, one, many))]
-    rooms = [str(one.get("room", "")) for one in preview.get("rooms") or () if isinstance(one, dict)]
+    rooms = _rooms(preview.get("rooms"))
     if rooms and target.type is not MitigationType.BAN:
         more = f" and {len(rooms) - _MOST_ROOMS} more" if len(rooms) > _MOST_ROOMS else ""
         found.append(f"in {', '.join(rooms[:_MOST_ROOMS])}{more}")
@@ -69,6 +69,12 @@ _COUNTED = {
         ("occupants", "occupant in the room", "occupants in the room"),
     ),
 }
+
+
+def _rooms(listed: object) -> list[str]:
+    if not isinstance(listed, list | tuple):
+        return []
+    return [str(one.get("room", "")) for one in listed if isinstance(one, Mapping)]
 
 
 def _counted(preview: Mapping[str, Any], key: str, one: str, many: str) -> str:
