@@ -227,3 +227,15 @@ def test_an_operator_is_told_what_is_wrong_with_an_address(
 ) -> None:
     with pytest.raises(ConfigError):
         own_target(HOST, kind, address=address, room=room)
+
+
+def test_the_same_target_asked_for_twice_is_two_mitigations_and_lifting_one_says_so() -> None:
+    first = proposal("juliet@a.test")
+    second = replace(first, id="r2", request="r2")
+    (one,), (other,) = (approved(each)[1] for each in (first, second))
+    assert one.target == other.target
+    assert one.id != other.id
+    under_way = rules.lift(rules.applied(one, at=NOW), by="cli:anna", reason="", at=LATER)
+    done = rules.lifted(under_way, {"was": "active", "still_mitigated_by": [other.id]}, at=LATER)
+    assert done.note == "another mitigation of the same is still in force"
+    assert rules.progress(second, done) is second
