@@ -283,3 +283,12 @@ def test_users_come_from_the_environment_as_words_or_json(monkeypatch: pytest.Mo
         monkeypatch.setenv("INCIDENT_BRIDGE_POLICY__ALLOW_USERS", text)
 
         assert load_settings().policy.allow_users == {"a@x.test", "b@x.test"}
+
+
+def test_who_may_sign_in_to_the_console_is_read_as_prepared_jids(tmp_path: Path) -> None:
+    text = f'[hosts."a.test"]\nsecret = "{SECRET}"\nadmins = ["Romeo@Example.ORG"]\nviewers = ["juliet@example.org/balcony"]'
+
+    [host] = load_settings(write(tmp_path, text)).hosts.values()
+
+    assert host.admins == {"romeo@example.org"}
+    assert host.viewers == {"juliet@example.org"}

@@ -1,0 +1,214 @@
+"""What a browser gets from the console, over HTTP in this process, with everything that would block caught."""
+
+import re
+import shutil
+import tempfile
+import unicodedata
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient
+from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from bridge.config import HostSettings, ServerSettings, Settings
+from bridge.pipeline.sign_in import make_link
+from bridge.policy.change import Change, Put
+from bridge.policy.record import Peer
+from bridge.policy.sessions import Role
+from bridge.policy.trust import Trust
+from bridge.store.commit import commit
+from bridge.store.connect import Durability, Store, close, open_store
+from bridge.store.embedded import start_embedded
+from bridge.web.console import render, sign_in, site
+from bridge.web.state import SERVICE, Service
+from bridge.webhooks.signature import decode_secret
+from tests.pipeline.conftest import server, store
+
+__all__ = ["server", "store"]
+SECRET = "whsec_" + "QUJD" * 10
+Client = TestClient[web.Request, web.Application]
+Open = Callable[..., Awaitable[Client]]
+
+
+@pytest.fixture(autouse=True)
+def blockbuster() -> Iterator[BlockBuster]:
+    """Fail where a handler blocks the event loop."""
+    with blockbuster_ctx(scanned_modules=["bridge.web", "bridge.pipeline"]) as buster:
+        yield buster
+
+
+@pytest.fixture
+def browse(store: Store, aiohttp_client: Any) -> Open:
+    """Opens a browser with cookies of its own; with `hosts`, signed in for them."""
+
+    async def opened(*, public_url: str = "", on: Store | None = None, **hosts: Role) -> Client:
+        where = on or store
+        host = HostSettings(secrets=(SecretStr(SECRET),))
+        names = ("a.test", "b.test")
+        service = Service(
+            settings=Settings(server=ServerSettings(public_url=public_url), hosts=dict.fromkeys(names, host)),
+            store=where,
+            durability=Durability(mode="disk", problems=(), fix=()),
+            keys={name: [decode_secret(SECRET)] for name in names},
+        )
+        app = web.Application()
+        app[SERVICE] = service
+        app.add_routes(site.routes())
+        client: Client = await aiohttp_client(app)
+        if hosts:
+            granted = {f"{name}.test": role for name, role in hosts.items()}
+            _, word = await make_link(where, "cli:root", granted, now=datetime.now(UTC))
+            await send(client, f"/sign-in/link/{word}")
+        return client
+
+    return opened
+
+
+async def token(client: Client, path: str) -> str:
+    page = await (await client.get(path)).text()
+    found = re.search(r'name="csrf" value="([^"]+)"', page)
+    assert found is not None
+    return found[1]
+
+
+async def send(client: Client, path: str, *, page: str = "", **fields: str) -> web.Response | Any:
+    """Send the form of a page."""
+    data = {"csrf": await token(client, page or path), **fields}
+    return await client.post(path, data=data, allow_redirects=False)
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/sign-in", "/nothing", "/sign-in/link/x", "/static/console.css", "/api2"]
+)
+async def test_every_answer_forbids_what_no_page_needs(browse: Open, path: str) -> None:
+    answer = await (await browse()).get(path, allow_redirects=False)
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Referrer-Policy"] == "same-origin"
+    assert ("immutable" if "static" in path else "no-store") in answer.headers["Cache-Control"]
+
+
+async def test_with_https_cookies_are_for_https_and_this_very_name_only(browse: Open) -> None:
+    client = await browse(public_url="https://incidents.example.org")
+    cookie = (await client.get("/sign-in")).headers["Set-Cookie"]
+    assert cookie.startswith("__Host-ib_browser=")
+    for word in ("Secure", "HttpOnly", "SameSite=Strict", "Path=/"):
+        assert word in cookie
+    assert "Domain" not in cookie
+
+
+async def test_a_proxy_on_this_machine_says_who_asks_and_only_its_own_word_counts(
+    browse: Open, store: Store
+) -> None:
+    client = await browse()
+    for number in range(11):  # a client that invents addresses; the proxy appends the real one
+        headers = {"X-Forwarded-For": f"192.0.2.{number}, 198.51.100.7"}
+        data = {"csrf": await token(client, "/sign-in"), "jid": f"u{number}@a.test"}
+        answer = await client.post("/sign-in", data=data, headers=headers, allow_redirects=False)
+        assert answer.status == (303 if number < 10 else 429)
+
+
+@pytest.mark.parametrize("jid", ["", "a.test", "@a.test", "romeo@", "x" * 5000, "\u202e@a.test", "a@b@c d"])
+async def test_what_is_no_jid_is_asked_for_again(browse: Open, jid: str) -> None:
+    answer = await send(await browse(), "/sign-in", jid=jid)
+    assert answer.status == 422
+    assert "not a JID" in await answer.text()
+
+
+async def test_a_session_sees_its_hosts_and_nothing_of_others(browse: Open, store: Store) -> None:
+    peers = [Peer(host=host, domain=f"seen-by-{host}", trust=Trust.BLOCKED) for host in ("a.test", "b.test")]
+    await commit(store, Change(puts=tuple(Put(None, one) for one in peers)))
+    client = await browse(a=Role.APPROVER)
+
+    page = await (await client.get("/peers")).text()
+    assert "seen-by-a.test" in page
+    assert "seen-by-b.test" not in page
+    assert (await client.get("/peers/b.test/seen-by-b.test")).status == 404
+    answer = await send(client, "/peers/b.test/x.test/trust", page="/peers", trust="trusted")
+    assert answer.status == 404
+
+
+async def test_who_may_look_at_one_host_and_act_for_another_may_not_mix_them_up(browse: Open) -> None:
+    client = await browse(a=Role.APPROVER, b=Role.VIEWER)
+    for host, status in (("a.test", 303), ("b.test", 403)):
+        answer = await send(client, f"/peers/{host}/x.test/trust", page="/peers", trust="trusted")
+        assert answer.status == status, host
+
+
+@pytest.mark.parametrize("fields", [{"trust": "best"}, {}])
+async def test_what_no_form_offers_is_refused(browse: Open, fields: dict[str, str]) -> None:
+    client = await browse(a=Role.APPROVER)
+    answer = await send(client, "/peers/a.test/x.test/trust", page="/peers", **fields)
+    assert answer.status == 422
+
+
+@pytest.mark.parametrize("domain", ["a.test", "a..b", "x@y", "%00", "a%2Fb"])
+async def test_what_is_no_peer_gets_a_page_that_says_so(browse: Open, domain: str) -> None:
+    answer = await (await browse(a=Role.APPROVER)).get(f"/peers/a.test/{domain}")
+    assert answer.status in {404, 422}
+    assert "text/html" in answer.headers["Content-Type"]
+
+
+async def test_who_comes_from_elsewhere_is_sent_around_once(browse: Open) -> None:
+    client = await browse()
+    there = await client.get("/peers", headers={"Sec-Fetch-Site": "cross-site"}, allow_redirects=False)
+    assert 'http-equiv="refresh"' in await there.text()
+    back = await client.get("/peers?q=a", headers={"Sec-Fetch-Site": "same-origin"}, allow_redirects=False)
+    assert back.headers["Location"] == "/sign-in?next=%2Fpeers%3Fq%3Da"
+
+
+async def test_a_form_sent_by_another_site_is_refused_whatever_it_brings(browse: Open) -> None:
+    client = await browse(a=Role.APPROVER)
+    data = {"csrf": await token(client, "/peers"), "trust": "trusted"}
+    for site_of_sender in ("cross-site", "same-site", "none"):
+        headers = {"Sec-Fetch-Site": site_of_sender}
+        answer = await client.post("/peers/a.test/x.test/trust", data=data, headers=headers)
+        assert answer.status == 403
+
+
+async def test_when_the_store_is_away_the_page_says_that(browse: Open) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="ib-console-"))
+    try:
+        own = start_embedded(folder, max_bytes=64 * 2**20)
+        opened = await open_store(own.url, patience_seconds=0.5)
+        client = await browse(on=opened, a=Role.APPROVER)
+        own.stop()
+
+        answer = await client.get("/peers")
+
+        assert answer.status == 503
+        assert "Not reachable" in await answer.text()
+        await close(opened)
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("path", "where"),
+    [
+        ("/peers?q=a", "/peers?q=a"), ("//evil.test", "/"), ("/\\evil.test", "/"), ("https://evil.test", "/"),
+        ("", "/"), ("/sign-out", "/"), ("/a\r\nb", "/"), ("javascript:alert(1)", "/"),
+    ],
+)  # fmt: skip
+def test_after_signing_in_one_is_sent_to_a_page_of_the_console(path: str, where: str) -> None:
+    assert sign_in._next(path) == where
+
+
+@given(st.text())
+def test_no_text_brings_markup_or_a_character_that_deceives_the_eye(text: str) -> None:
+    page = render.render("error.html", {
+        "title": "t", "path": "/", "session": None, "said": None, "csrf": "", "status_code": 404, "text": text,
+    })  # fmt: skip
+    shown = page.partition("<h1>t</h1>")[2].partition("<p>")[2].rpartition("</p>\n  <p>")[0]
+    assert "<" not in shown
+    hidden = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+    assert not {unicodedata.category(one) for one in shown if one not in "\n\t"} & hidden
