@@ -286,7 +286,8 @@ def test_users_come_from_the_environment_as_words_or_json(monkeypatch: pytest.Mo
 
 
 def test_who_may_sign_in_to_the_console_is_read_as_prepared_jids(tmp_path: Path) -> None:
-    text = f'[hosts."a.test"]\nsecret = "{SECRET}"\nadmins = ["Romeo@Example.ORG"]\nviewers = ["juliet@example.org/balcony"]'
+    lists = 'admins = ["Romeo@Example.ORG"]\nviewers = ["juliet@example.org/balcony"]'
+    text = f'[hosts."a.test"]\nsecret = "{SECRET}"\n{lists}'
 
     [host] = load_settings(write(tmp_path, text)).hosts.values()
 
