@@ -4,8 +4,8 @@ House rules: a page costs a bounded number of records, however much is stored; w
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -81,14 +81,20 @@ class Found:
     is_partial: bool
 
 
-async def search(store: Store, hosts: Iterable[str], query: Query, *, limit: int) -> Found:
-    """Look for incidents of several hosts."""
-    parts = await asyncio.gather(*(_search_host(store, host, query, limit=limit) for host in hosts))
-    by_id = {one.id: one for part in parts for one in part.incidents}
-    ordered = sorted(by_id.values(), key=_position, reverse=True)
-    edges = [part.after for part in parts if part.after is not None and part.is_partial]
-    edge = max(edges, default=None)
-    if edge is not None:  # below this not every host was looked at
+async def search(store: Store, hosts: Collection[str], query: Query, *, limit: int) -> Found:
+    """Look for incidents of several hosts; the first page also has those of just this identifier, however old."""
+    found = await _walk(store, hosts, query, limit=limit)
+    named = [] if query.before else [one for host in hosts for one in await _named(store, host, query)]
+    by_id = {one.id: one for one in (*found.incidents, *named)}
+    return replace(found, incidents=tuple(sorted(by_id.values(), key=_position, reverse=True)))
+
+
+async def _walk(store: Store, hosts: Collection[str], query: Query, *, limit: int) -> Found:
+    """Put together what was found for each host, down to where all of them were looked through."""
+    parts = await asyncio.gather(*(_walk_host(store, host, query, limit=limit) for host in hosts))
+    ordered = sorted((one for part in parts for one in part.incidents), key=_position, reverse=True)
+    edge = max((part.after for part in parts if part.after is not None and part.is_partial), default=None)
+    if edge is not None:
         ordered = [one for one in ordered if _position(one) >= edge]
     if len(ordered) > limit:
         return Found(incidents=tuple(ordered[:limit]), after=_position(ordered[limit - 1]), is_partial=False)
@@ -99,24 +105,23 @@ def _position(one: Incident) -> Cursor:
     return keys.milliseconds(one.updated_at), one.id
 
 
-async def _search_host(store: Store, host: str, query: Query, *, limit: int) -> Found:
-    """Look through the narrowest index, so far as a page may."""
+async def _walk_host(store: Store, host: str, query: Query, *, limit: int) -> Found:
+    """Look through the narrowest index, so far as a page may; one more than `limit` is enough."""
     index = await _index(store, host, query)
     before = query.before
     if before is None and query.until is not None:
         before = (keys.milliseconds(query.until + timedelta(days=1)), "")
-    found = [] if query.before else await _named(store, host, query)
     since = keys.milliseconds(query.since)
-    scanned = 0
+    found: list[Incident] = []
+    scanned, at_once = 0, limit + 1
     while scanned < _MOST_SCANNED and len(found) <= limit:
-        entries = await load.page(store, index, limit=_PAGE, before=before)
+        entries = await load.page(store, index, limit=at_once, before=before)
         records = await _incidents(store, [member for member, _ in entries])
         found += [one for one in records if query.matches(one)]
         scanned += len(entries)
-        if len(entries) < _PAGE or entries[-1][1] < since:
+        if len(entries) < at_once or entries[-1][1] < since:
             return Found(incidents=tuple(found), after=None, is_partial=False)
-        member, score = entries[-1]
-        before = (score, member)
+        before, at_once = entries[-1][::-1], _PAGE
     return Found(incidents=tuple(found), after=before, is_partial=len(found) <= limit)
 
 
