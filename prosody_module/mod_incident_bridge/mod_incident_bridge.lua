@@ -18,6 +18,7 @@ local load_roster = require "core.rostermanager".load_roster;
 local xpcall = require "util.xpcall".xpcall;
 
 local new_accounts = module:require "accounts".new;
+local adhoc = module:require "adhoc_commands";
 local new_client = module:require "client".new;
 local new_commands = module:require "commands".new;
 local new_domains = module:require "domains".new;
@@ -147,12 +148,16 @@ local preview = new_preview {
 	load_roster = function (username) return (load_roster(username, host)); end;
 };
 
-local client = not problem and new_client {
-	url = url;
-	new_http = function () return http.default.new { connection_pooling = true }; end; -- COMPAT: pooling begins with 13
-	headers = function (id, body) return webhook.headers(keys[1], id, body, time.now()); end;
-	timer = timer;
-};
+local function client_of_bridge()
+	return not problem and new_client {
+		url = url;
+		new_http = function () return http.default.new { connection_pooling = true }; end; -- COMPAT: pooling begins with 13
+		headers = function (id, body) return webhook.headers(keys[1], id, body, time.now()); end;
+		timer = timer;
+	};
+end
+
+local client, adhoc_client = client_of_bridge(), client_of_bridge();
 
 local relay = relays.new({
 	queue = new_queue(max_queued), refusals = refusals, now = time.monotonic, clock = time.now, new_id = new_id;
@@ -180,6 +185,11 @@ local commands = new_commands {
 		};
 	end;
 };
+
+local adhoc_commands = adhoc.new({
+	is_admin = is_admin, send = send, new_id = new_id, clock = time.now, log = log;
+	post = function (...) return adhoc_client:post(...); end;
+}, problem);
 
 -- An uncaught error would leave the peer without any answer.
 local function guard(handler)
@@ -218,6 +228,19 @@ module:hook("iq/host", guard(function (event)
 		return true;
 	end
 end), 10);
+
+-- Shown by mod_adhoc to admins only, and answered here, before mod_adhoc, which knows no answer that comes later.
+module:depends("adhoc");
+local new_command = module:require("adhoc").new; -- mod_adhoc's own
+for _, command in ipairs(adhoc.list) do
+	module:provides("adhoc", new_command(command.name, command.node, function ()
+		return { status = "error", error = { type = "wait", condition = "internal-server-error" } };
+	end, "admin"));
+end
+module:hook("iq-set/host/" .. adhoc.xmlns .. ":command", guard(function (event)
+	local origin = event.origin;
+	return adhoc_commands:handle(event.stanza, origin.type == "c2s" and origin.ip or nil);
+end), 510);
 
 module:hook("s2s-authenticated", function (event)
 	if event.session and event.host then memory_of(event.session).mechanisms[event.host] = event.mechanism; end
@@ -288,11 +311,15 @@ function module.restore(saved)
 end
 
 function module.unload()
+	adhoc_commands:stop();
 	relay:stop();
 end
 
 -- Before mod_s2s closes the streams.
-module:hook_global("server-stopping", function () relay:stop(); end);
+module:hook_global("server-stopping", function ()
+	adhoc_commands:stop();
+	relay:stop();
+end);
 
 mitigator:open();
 local look = in_the_way(mitigator, "look");
