@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from bridge.pipeline.actors import Actor, audits
 from bridge.policy.admit import repeat_name
 from bridge.policy.change import Change, Forget, Put, Trim
 from bridge.policy.record import (
@@ -28,6 +29,8 @@ _DELIVERIES_AT_ONCE = 500
 _EVENTS_AT_ONCE = 500
 _MOST_ROUNDS = 200
 _MOST_INTERACTIONS = 10_000
+_ALL = timedelta(days=1)
+_NOTHING = Change()
 
 
 async def empty_quarantine(store: Store, host: str, *, days: int, now: datetime) -> int:
@@ -46,6 +49,32 @@ async def empty_quarantine(store: Store, host: str, *, days: int, now: datetime)
         one.incident_id: one for one in records if isinstance(one, Interaction)
     }
     return sum([await _retire(store, one, before=before) for one in by_incident.values()])
+
+
+async def forget_quarantined(store: Store, incident: Incident, *, actor: Actor, now: datetime) -> bool:
+    """Delete one incident that lies in quarantine, because an operator says so, with all that was sent about it.
+
+    Returns:
+        Whether it is gone; what waits for a worker stays, and what operators acted on.
+
+    Raises:
+        ConflictError: it changed meanwhile; nothing was done.
+    """
+    acted = [keys.approvals_of_incident(incident.id), keys.mitigations_of_incident(incident.id)]
+    indexes = [keys.interactions(incident.id), *acted]
+    found = await load.newest(store, indexes, limit=1)
+    interactions = await _records(store, [keys.interaction(one) for one in found[indexes[0]]])
+    if not incident.quarantined or any(found[one] for one in acted):
+        return False
+    for one in interactions:
+        if isinstance(one, Interaction):
+            judged = await _records(store, [keys.triage(incident.id)])
+            log = audits(
+                [incident.host], actor, "incident.forget", incident.id, now=now, detail=incident.reporter
+            )
+            more = Change(drops=tuple(judged), audits=log)
+            return await _retire(store, one, before=now + _ALL, more=more) > 0
+    return False
 
 
 async def forget_deliveries(store: Store, *, days: int, now: datetime) -> int:
@@ -91,8 +120,8 @@ async def trim_events(store: Store, host: str, *, days: int, now: datetime) -> i
     return after - first
 
 
-async def _retire(store: Store, oldest: Interaction, *, before: datetime) -> int:
-    """Retire what one incident holds of the quarantine."""
+async def _retire(store: Store, oldest: Interaction, *, before: datetime, more: Change = _NOTHING) -> int:
+    """Retire what one incident holds of the quarantine; `more` is done with it."""
     members = (
         await load.newest(store, [keys.interactions(oldest.incident_id)], limit=_MOST_INTERACTIONS)
     ).popitem()[1]
@@ -106,7 +135,7 @@ async def _retire(store: Store, oldest: Interaction, *, before: datetime) -> int
     if incident is None or incident.quarantined:
         if len(held) < len(interactions):
             return 0  # something newer came
-        change = Change(drops=tuple(records), counts=(("retired", "quarantine"),))
+        change = Change(drops=tuple(records), counts=(("retired", "quarantine"),)) + more
     else:
         change = Change(puts=tuple(Put(one, replace(one, quarantined=False, original=None)) for one in held))
     forgets = tuple(Forget(host=one.host, name=repeat_name(one.peer, one.digest)) for one in held)

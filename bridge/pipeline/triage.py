@@ -57,7 +57,7 @@ async def triage(
 
 def _judged(known: Triage, judgement: Judgement, *, by: str, now: datetime) -> Triage:
     notes: Sequence[Note] = known.notes
-    if judgement.note is not None:
+    if judgement.note is not None and not _is_there(notes, judgement.note, by):
         if len(notes) >= MAX_NOTES:
             raise ConfigError(f"the incident has {MAX_NOTES} notes; that is the most")
         notes = (*notes, Note(at=now, by=by, text=judgement.note))
@@ -68,6 +68,11 @@ def _judged(known: Triage, judgement: Judgement, *, by: str, now: datetime) -> T
         resolution=known.resolution if judgement.resolution is None else judgement.resolution,
         notes=tuple(notes),
     )
+
+
+def _is_there(notes: Sequence[Note], text: str, by: str) -> bool:
+    """Whether that is the last note already: a form that was sent twice."""
+    return bool(notes) and (notes[-1].by, notes[-1].text) == (by, text)
 
 
 def _detail(judgement: Judgement) -> str:

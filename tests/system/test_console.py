@@ -503,18 +503,12 @@ async def test_the_keyboard_reaches_everything(house: House, browser: Browser) -
     await house.enter(page)
     await page.goto(f"{house.url}/peers")
     reached = []
-    for _ in range(12):
+    for _ in range(20):
         await page.tab.keyboard.press("Tab")
         reached.append(
             await page.tab.evaluate("document.activeElement.innerText || document.activeElement.id")
         )
-    assert reached[:7] == [
-        "Skip to the page",
-        "Incident bridge",
-        "Inbox",
-        "Incidents",
-        "Peers",
-        "Status",
-        "Sign out",
-    ]
+    assert reached[:3] == ["Skip to the page", "Incident bridge", "Inbox"]
+    for name in ("Approvals", "Incidents", "Mitigations", "Peers", "Status", "Sign out"):
+        assert name in reached
     assert "q" in reached

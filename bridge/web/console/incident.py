@@ -15,6 +15,7 @@ from bridge.policy.trust import Authentication
 from bridge.store import keys, load
 from bridge.web.console import find, timeline
 from bridge.web.console.guard import NOT_HERE, Refusal, Visit, get
+from bridge.web.console.triage import desk
 from bridge.xep0268.model import Kind
 
 _MOST_INTERACTIONS: Final = 200
@@ -42,6 +43,7 @@ async def show(visit: Visit) -> web.Response:
     story = await find.interactions(store, incident.id, incident.editions, limit=_MOST_INTERACTIONS)
     newest = next((one for one in story if one.id == incident.current.interaction_id), None)
     document = newest.document if newest else None
+    judged = (await find.triage(store, [incident])).get(incident.id)
     return visit.page(
         "incident.html",
         title=incident.summary[:80] or f"Incident {incident.id}",
@@ -49,7 +51,8 @@ async def show(visit: Visit) -> web.Response:
         newest=newest,
         document=document,
         reporter=None if incident.is_own else await find.peer(store, incident.host, incident.reporter),
-        triage=(await find.triage(store, [incident])).get(incident.id),
+        triage=judged,
+        desk=await desk(visit, incident, judged),
         entries=timeline.entries(incident, story),
         is_cut=len(story) >= _MOST_INTERACTIONS,
         told=_told(incident, story),

@@ -4,13 +4,29 @@ from typing import Final
 
 from aiohttp import web
 
-from bridge.web.console import about, guard, inbox, incident, incidents, peers, sign_in
+from bridge.web.console import (
+    about,
+    acting,
+    approvals,
+    guard,
+    inbox,
+    incident,
+    incidents,
+    mitigations,
+    peers,
+    sign_in,
+    triage,
+)
 
 PAGES: Final = (
     sign_in,
     inbox,
+    approvals,
     incidents,
     incident,
+    acting,
+    triage,
+    mitigations,
     peers,
     about,
     guard,
