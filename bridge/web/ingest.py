@@ -2,13 +2,14 @@
 
 import json
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from bridge import log
 from bridge.errors import Condition, ErrorType, SignatureError, TimestampError, UnavailableError
+from bridge.pipeline.adhoc import Command, answer
 from bridge.pipeline.ids import new_id
 from bridge.pipeline.receive import Intake, Relayed, receive
 from bridge.policy.trust import Authentication, Direction, Stream
@@ -45,11 +46,42 @@ class DataBody(BaseModel):
 
 
 class Body(BaseModel):
-    """A whole message."""
+    """A whole message with stanzas."""
 
     type: Literal["stanza.received"]
     timestamp: str
     data: DataBody
+
+
+class FieldBody(BaseModel):
+    """One field of a form that an admin filled in."""
+
+    var: str = Field(max_length=200)
+    values: list[str] = Field(max_length=2000)
+
+
+class CommandDataBody(BaseModel):
+    """`data` of `adhoc.command`; `from` is an admin of the host, Prosody says so."""
+
+    node: str = Field(max_length=200)
+    session: str = Field(max_length=200)
+    action: Literal["execute", "next", "prev", "complete"]
+    sender: str = Field(alias="from", max_length=3100)
+    ip: str = Field(max_length=64)
+    fields: list[FieldBody] = Field(max_length=200)
+
+
+class CommandBody(BaseModel):
+    """A whole message with one step of an admin's ad-hoc command."""
+
+    type: Literal["adhoc.command"]
+    timestamp: str
+    data: CommandDataBody
+
+
+_MESSAGE: TypeAdapter[Body | CommandBody] = TypeAdapter(
+    Annotated[Body | CommandBody, Field(discriminator="type")]
+)
 
 
 async def handle(request: web.Request) -> web.Response:
@@ -66,7 +98,7 @@ async def handle(request: web.Request) -> web.Response:
     now = datetime.now(UTC)
     try:
         webhook_id = signature.verify(keys, request.headers, body, now=now.timestamp())
-        batch = _batch(body)
+        message = _MESSAGE.validate_json(body)
     except TimestampError as error:
         _log.error("Prosody's clock and ours differ by more than 5 minutes; set them (NTP)", host=host)
         return _refuse(401, str(error), now=int(error.now))
@@ -82,7 +114,11 @@ async def handle(request: web.Request) -> web.Response:
             problem=text,
         )
         return _refuse(400, text)
-    return await _receive(service, host, webhook_id, batch, now)
+    match message:
+        case Body():
+            return await _receive(service, host, webhook_id, _batch(message), now)
+        case CommandBody():
+            return await _command(service, host, webhook_id, message.data, now)
 
 
 async def _receive(
@@ -102,11 +138,32 @@ async def _receive(
     return web.Response(body=answer, content_type="application/json")
 
 
-def _batch(body: bytes) -> list[Relayed]:
-    parsed = Body.model_validate_json(body)
+def _batch(message: Body) -> list[Relayed]:
     return [
-        Relayed(stanza=item.stanza, stream=Stream(**item.stream.model_dump())) for item in parsed.data.items
+        Relayed(stanza=item.stanza, stream=Stream(**item.stream.model_dump())) for item in message.data.items
     ]
+
+
+async def _command(
+    service: Service, host: str, webhook_id: str, data: CommandDataBody, now: datetime
+) -> web.Response:
+    """Do one step of an admin's command."""
+    command = Command(
+        node=data.node,
+        session=data.session,
+        action=data.action,
+        sender=data.sender,
+        origin=data.ip,
+        fields={one.var: tuple(one.values) for one in data.fields},
+    )
+    try:
+        body = await answer(
+            service.store, command, host=host, settings=service.settings, webhook_id=webhook_id, now=now
+        )
+    except UnavailableError as error:
+        _log.error("an admin's command failed", host=host, reason=str(error))
+        return _refuse(503, "the store does not answer")
+    return web.Response(body=body, content_type="application/json")
 
 
 def _wait(count: int) -> web.Response:
