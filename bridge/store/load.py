@@ -138,6 +138,15 @@ async def sizes(store: Store, indexes: Sequence[str]) -> tuple[int, ...]:
     return tuple(int(reply) for reply in replies)
 
 
+async def between(store: Store, spans: Sequence[tuple[str, datetime, datetime]]) -> tuple[int, ...]:
+    """How many members an index has from a moment up to, but not including, another; for each (index, from, to)."""
+    async with reaching(store), store.redis.pipeline(transaction=False) as pipe:
+        for index, start, end in spans:
+            pipe.zcount(index, keys.milliseconds(start), f"({keys.milliseconds(end)}")
+        replies: list[Any] = await pipe.execute()
+    return tuple(int(reply) for reply in replies)
+
+
 async def those_in(store: Store, index: str, members: Sequence[str]) -> set[str]:
     """Which of these are members of an index."""
     if not members:

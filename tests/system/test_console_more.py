@@ -1,0 +1,298 @@
+"""The pages of the console that need no Prosody: endpoints, sending, charts, the audit log; in a real browser."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import pytest_asyncio
+
+from bridge.config import load_settings
+from bridge.pipeline.sign_in import make_link
+from bridge.policy.change import Change, Put
+from bridge.policy.record import Delivery, DeliveryState, Endpoint, Peer
+from bridge.policy.sessions import Role
+from bridge.store import keys, load
+from bridge.store.commit import commit
+from bridge.store.connect import Store, close, open_store
+from bridge.web.console import find
+from deploy.servers import Authority
+from tests.pipeline.consumer import Consumer, always, consuming
+from tests.system.browser import Browser, Page
+from tests.system.servers import Bridge, Lab, eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+HOST = "a.test"
+HOSTILE = "<b>bold</b><script>alert(1)</script> \u202egnp.exe\u202c"
+SHOWN = "<b>bold</b><script>alert(1)</script> \\u202egnp.exe\\u202c"
+
+
+@dataclass
+class Desk:
+    """A bridge whose Prosody is away, and a consumer of its events."""
+
+    bridge: Bridge
+    consumer: Consumer
+    url: str
+
+    @contextlib.asynccontextmanager
+    async def store(self) -> AsyncIterator[Store]:
+        """The bridge's store."""
+        store = await open_store(load_settings(self.bridge.config_path).store_url())
+        try:
+            yield store
+        finally:
+            await close(store)
+
+    async def enter(self, page: Page, role: Role = Role.APPROVER) -> Page:
+        """Sign in by a link."""
+        async with self.store() as store:
+            _, word = await make_link(store, "cli:tests", {HOST: role}, now=datetime.now(UTC))
+        await page.goto(f"{self.url}/sign-in/link/{word}")
+        await page.click("Sign in")
+        await eventually(lambda: page.tab.url == f"{self.url}/")
+        return page
+
+    async def put(self, *records: Peer | Delivery | Endpoint) -> None:
+        """Store these."""
+        async with self.store() as store:
+            await commit(store, Change(puts=tuple(Put(None, one) for one in records)))
+
+    async def endpoints(self) -> list[Endpoint]:
+        """All endpoints, the newest first."""
+        async with self.store() as store:
+            members = await load.page(store, keys.ENDPOINTS, limit=1000)
+            found = await find.records(store, (keys.endpoint(member) for member, _ in members))
+        return [one for one in found if isinstance(one, Endpoint)]
+
+    async def deliveries(self, endpoint_id: str) -> list[Delivery]:
+        """All deliveries to an endpoint, the newest first."""
+        async with self.store() as store:
+            members = await load.page(store, keys.deliveries(endpoint_id), limit=1000)
+            found = await find.records(store, (keys.delivery(member) for member, _ in members))
+        return [one for one in found if isinstance(one, Delivery)]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def desk(network: str, authority: Authority) -> AsyncIterator[Desk]:
+    """One desk for all tests here; each leaves it as others can use it."""
+    lab = Lab(network, authority)
+    try:
+        bridge = lab.bridge(settings='\n[webhooks]\nallow_networks = ["127.0.0.0/8"]\n')
+        bridge.serve_host(HOST, f"http://{bridge.address}:1")
+        bridge.start_up()
+        async with consuming() as consumer:
+            yield Desk(bridge, consumer, f"http://{bridge.address}:15268")
+    finally:
+        lab.close()
+
+
+async def new_endpoint(desk: Desk, page: Page, path: str) -> tuple[Endpoint, str]:
+    """Add an endpoint by its form; it, and the secret that the answer shows."""
+    await page.goto(f"{desk.url}/endpoints")
+    await page.click("Add an endpoint")
+    await page.fill("Where to", desk.consumer.url(path))
+    await page.fill("Description", f"consumer {path.partition('?')[0]}")
+    await page.click("Add it")
+    secret = await page.text(".whole")
+    return (await desk.endpoints())[0], secret
+
+
+async def try_out(desk: Desk, page: Page, one: Endpoint, *, state: DeliveryState, text: str) -> None:
+    """Have a test delivered, and wait until the page says what came of it."""
+    known = len(await desk.deliveries(one.id))
+    await page.goto(f"{desk.url}/endpoints/{one.id}")
+    await page.click("Deliver a test")
+
+    async def is_told() -> bool:
+        found = await desk.deliveries(one.id)
+        return len(found) > known and found[0].state is state and bool(found[0].attempts)
+
+    await eventually(is_told, 15)
+    await page.goto(f"{desk.url}/endpoints/{one.id}")
+    assert text in await page.text(".log")
+
+
+@pytest.mark.parametrize("script", ["with", "without"])
+async def test_an_endpoint_is_added_tried_changed_and_removed(
+    desk: Desk, browser: Browser, script: str
+) -> None:
+    page = await desk.enter(await browser.page(has_javascript=script == "with"))
+    path = f"/{script}-script"
+    one, secret = await new_endpoint(desk, page, path)
+    assert secret == one.secret
+    await page.picture("endpoint-added")
+    await try_out(desk, page, one, state=DeliveryState.DELIVERED, text="204 in")
+    assert len(desk.consumer.at(path)) == 1
+    assert secret not in await page.tab.content()
+
+    await page.click("Change")
+    await page.tab.get_by_label("incident.reported").check()
+    await page.fill("Only what concerns these servers", "B.test\nc.test")
+    await page.tab.locator("summary").click()
+    await page.fill("Sent along with every delivery", "Authorization: Bearer s3cret")
+    await page.click("Save")
+    changed = (await desk.endpoints())[0]
+    assert (changed.types, changed.peers) == (("incident.reported",), ("b.test", "c.test"))
+    assert changed.headers == {"Authorization": "Bearer s3cret"}
+    text = await page.text("main")
+    assert "b.test, c.test" in text
+    assert "Authorization" in text
+    await page.click("Change")
+    assert "s3cret" not in await page.tab.content()
+    await page.click("Save")
+    assert (await desk.endpoints())[0].headers == {"Authorization": "Bearer s3cret"}
+
+    await page.fill("Why", "moving")
+    await page.click("Disable")
+    assert "moving" in await page.text(".alarm")
+    await page.click("Enable")
+    await page.click("Remove")
+    await page.picture("endpoint-remove")
+    await page.click("Keep it")
+    assert one.id in [each.id for each in await desk.endpoints()]
+    await page.click("Remove")
+    await page.click("Remove it")
+    assert one.id not in [each.id for each in await desk.endpoints()]
+
+
+async def test_what_is_wrong_with_an_endpoint_is_said_beside_the_field(desk: Desk, browser: Browser) -> None:
+    page = await desk.enter(await browser.page())
+    await page.goto(f"{desk.url}/endpoints/new")
+    await page.fill("Where to", "https://10.0.0.1/x")
+    await page.fill("Only what concerns these servers", "good.test bad..test")
+    await page.tab.locator("summary").click()
+    await page.fill("Sent along with every delivery", "no colon")
+    await page.click("Add it")
+    assert "NAME: VALUE" in await page.text("#wrong-headers")
+    await page.fill("Sent along with every delivery", "")
+    await page.click("Add it")
+    assert "private" in await page.text("#wrong-url")
+    assert await page.tab.locator("#url[aria-invalid]").count() == 1
+    await page.fill("Where to", desk.consumer.url("/x"))
+    await page.click("Add it")
+    assert await page.tab.locator("#wrong-peers").count() == 1
+    assert (
+        await page.tab.get_by_label("Only what concerns these servers").input_value() == "good.test bad..test"
+    )
+    await page.picture("endpoint-wrong")
+    assert not await desk.endpoints()
+
+
+async def test_a_form_sent_twice_adds_one_endpoint_and_makes_one_secret(desk: Desk, browser: Browser) -> None:
+    page = await desk.enter(await browser.page())
+    await page.goto(f"{desk.url}/endpoints/new")
+    word = await page.tab.locator("[name=once]").first.input_value()
+    fields = {"once": word, "url": desk.consumer.url("/twice"), "hosts": HOST, "quarantined": "exclude"}
+    assert [await page.post("/endpoints", **fields) for _ in range(2)] == [200, 200]
+    [one] = await desk.endpoints()
+
+    await page.goto(f"{desk.url}/endpoints/{one.id}")
+    word = await page.tab.locator("[name=once]").first.input_value()
+    for _ in range(2):
+        assert await page.post(f"/endpoints/{one.id}/rotate", once=word) == 200
+    assert (await desk.endpoints())[0].old_secret == one.secret
+
+    await page.click("Make a new secret")
+    assert await page.text(".whole") == (await desk.endpoints())[0].secret
+    await page.picture("endpoint-rotated")
+    assert await page.post(f"/endpoints/{one.id}/remove") == 303
+
+
+async def test_the_log_shows_every_attempt_and_what_failed_is_delivered_again(
+    desk: Desk, browser: Browser
+) -> None:
+    page = await desk.enter(await browser.page())
+    one, _ = await new_endpoint(desk, page, "/flaky")
+    answer = f"{HOSTILE} {'x' * 5000}"
+    desk.consumer.answers["/flaky"] = always(500, text=answer)
+    await try_out(desk, page, one, state=DeliveryState.PENDING, text="500 in")
+    await page.tab.locator("summary").first.click()
+    assert SHOWN in await page.text(".answer")
+    assert len(await page.text(".answer")) < 1100
+    assert await page.tab.locator(".log b, .log script").count() == 0
+    assert "has failed since" in await page.text("main")
+    await page.picture("endpoint-failing")
+    await page.goto(f"{desk.url}/endpoints")
+    assert "failing" in await page.text(".card")
+    await page.picture("endpoints")
+
+    del desk.consumer.answers["/flaky"]
+    await page.goto(f"{desk.url}/endpoints/{one.id}?state=pending")
+    await page.click("Deliver again")
+
+    async def is_delivered() -> bool:
+        return (await desk.deliveries(one.id))[0].state is DeliveryState.DELIVERED
+
+    await eventually(is_delivered, 15)
+    count = len(desk.consumer.at("/flaky"))
+    await page.goto(f"{desk.url}/endpoints/{one.id}")
+    await page.tab.get_by_label("every event it wants, delivered or not").check()
+    await page.fill("Since (UTC)", (datetime.now(UTC) - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M"))
+    await page.click("Deliver these again")
+    assert "delivered once more" in await page.text(".said")
+    await eventually(lambda: len(desk.consumer.at("/flaky")) > count, 15)
+    await page.tab.get_by_label("what failed").check()
+    await page.click("Deliver these again")
+    assert "nothing to deliver" in await page.text(".said")
+    assert await page.post(f"/endpoints/{one.id}/remove") == 303
+
+
+async def test_a_viewer_sees_endpoints_without_what_may_be_secret_and_changes_none(
+    desk: Desk, browser: Browser
+) -> None:
+    page = await desk.enter(await browser.page())
+    one, _ = await new_endpoint(desk, page, "/hook?key=s3cret")
+    viewer = await desk.enter(await browser.page(), Role.VIEWER)
+    for path in ("/endpoints", f"/endpoints/{one.id}"):
+        await viewer.goto(desk.url + path)
+        assert "/hook" in await viewer.text("main")
+        assert "s3cret" not in await viewer.tab.content()
+    assert await viewer.tab.locator("main form").count() == 0
+    for action in ("rotate", "test", "enable", "disable", "redeliver", "remove", "change"):
+        assert await viewer.post(f"/endpoints/{one.id}/{action}", which="failed") == 403, action
+    assert await viewer.goto(f"{desk.url}/endpoints/new") == 403
+    assert await viewer.goto(f"{desk.url}/endpoints/{one.id}/remove") == 403
+    assert await page.post(f"/endpoints/{one.id}/remove") == 303
+
+
+async def test_the_audit_log_says_who_did_what_from_where(desk: Desk, browser: Browser) -> None:
+    page = await desk.enter(await browser.page())
+    for number in range(60):
+        await page.post(f"/peers/{HOST}/p{number}.test/trust", trust="trusted" if number % 2 else "blocked")
+    desk.bridge.cli("tokens", "create", "for everything", "--scope", "read")
+    await page.goto(f"{desk.url}/audit")
+    text = await page.text("main")
+    for expected in (
+        "token.create",
+        "for everything",
+        "cli:",
+        "the bridge",
+        "p59.test",
+        "peer.trust",
+        "127.",
+    ):
+        assert expected in text, expected
+    assert "p5.test" not in text
+    await page.picture("audit")
+    await page.click("Older")
+    assert "p5.test" in await page.text("main")
+
+    await page.fill("To what", "p7.test")
+    await page.fill("Did what", "peer")
+    await page.click("Search")
+    assert await page.tab.locator("tbody tr").count() == 1
+    await page.click("p7.test")
+    assert page.tab.url.endswith("/peers/a.test/p7.test")
+    await page.goto(f"{desk.url}/audit?before=nonsense&who=nobody")
+    assert "No such entry" in await page.text("main")
+
+
+async def test_what_concerns_the_bridge_as_a_whole_is_not_for_viewers(desk: Desk, browser: Browser) -> None:
+    desk.bridge.cli("tokens", "create", "whole-bridge", "--scope", "read")
+    for role, is_shown in ((Role.VIEWER, False), (Role.APPROVER, True)):
+        page = await desk.enter(await browser.page(), role)
+        await page.goto(f"{desk.url}/audit")
+        assert ("whole-bridge" in await page.text("main")) is is_shown
