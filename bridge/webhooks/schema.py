@@ -255,9 +255,9 @@ EVENTS: Final[Mapping[EventType, Described]] = {
     EventType.REQUEST_APPROVED: _of(
         RequestDecided, "The operators, or a rule of theirs, said yes to a request."
     ),
-    EventType.REQUEST_EXPIRED: _of(RequestDecided, "Nobody decided about a request in time; it is declined."),
     EventType.REQUEST_COMPLETED: _of(RequestAnswered, "A peer's request was done, or partly."),
     EventType.REQUEST_DECLINED: _of(RequestAnswered, "A peer's request was declined."),
+    EventType.REQUEST_EXPIRED: _of(RequestDecided, "Nobody decided about a request in time; it is declined."),
     EventType.RESPONSE_RECEIVED: _of(ResponseReceived, "A peer says what it did about a request of ours."),
     EventType.INTERACTION_ACKNOWLEDGED: _of(SendingSettled, "A peer took what we sent."),
     EventType.INTERACTION_REFUSED: _of(SendingSettled, "A peer refused what we sent."),

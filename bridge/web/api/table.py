@@ -6,12 +6,24 @@ from typing import Final
 from aiohttp import web
 
 from bridge.web import docs
-from bridge.web.api import deliveries, endpoints, incidents, interactions, openapi, peers, schemas
+from bridge.web.api import (
+    approvals,
+    deliveries,
+    endpoints,
+    incidents,
+    interactions,
+    mitigations,
+    openapi,
+    peers,
+    schemas,
+)
 from bridge.web.api.router import JSON, PREFIX, Route, definition
 
 ROUTES: Final[tuple[Route, ...]] = (
     *incidents.ROUTES,
     *interactions.ROUTES,
+    *approvals.ROUTES,
+    *mitigations.ROUTES,
     *peers.ROUTES,
     *endpoints.ROUTES,
     *deliveries.ROUTES,
