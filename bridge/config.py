@@ -69,6 +69,8 @@ class ServerSettings(_Section):
     listen: Annotated[Address, BeforeValidator(values.address)] = Address("127.0.0.1", 8268)
     metrics_listen: Annotated[Address, BeforeValidator(values.address)] = Address("127.0.0.1", 9268)
     api_requests_per_minute: PositiveInt = 1200
+    event_connections: PositiveInt = 64
+    event_connections_per_token: PositiveInt = 8
     public_url: Annotated[str, AfterValidator(values.public_url)] = ""
 
     @model_validator(mode="after")

@@ -27,6 +27,7 @@ from bridge.policy.record import (
 )
 from bridge.store import keys, load
 from bridge.store.connect import Store
+from bridge.webhooks.event import linked
 from bridge.webhooks.signature import decode_secret, headers_for
 
 _log = log.get(__name__)
@@ -171,9 +172,7 @@ class Deliveries:
         return Tried(attempt=attempt, retry_after_seconds=reply.retry_after_seconds)
 
     async def _body(self, endpoint: Endpoint, event: Mapping[str, Any]) -> bytes:
-        data = dict(event["data"])
-        if self.public_url and "links" in data:
-            data["links"] = {name: self.public_url + path for name, path in data["links"].items()}
+        data = linked(event["data"], self.public_url)
         if endpoint.includes_xml and "interaction_id" in data:
             data["xml"] = await self._xml(data["interaction_id"])
         envelope = {"type": event["type"], "timestamp": event["timestamp"], "data": data}

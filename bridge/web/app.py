@@ -21,7 +21,7 @@ from bridge.store.connect import check_durability, close, open_store
 from bridge.web import health, ingest
 from bridge.web.api import table
 from bridge.web.problems import problems
-from bridge.web.state import SERVICE, Service
+from bridge.web.state import SERVICE, Service, end_streams
 from bridge.webhooks.signature import MAX_BODY_BYTES
 
 _log = log.get(__name__)
@@ -83,6 +83,7 @@ async def _listening(service: Service, address: Address, routes: list[web.RouteD
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[problems])
     app[SERVICE] = service
     app.add_routes(routes)
+    app.on_shutdown.append(end_streams)
     # Longer than Prosody keeps an idle connection, so that it never writes into one that we just closed.
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=300, shutdown_timeout=5)
     await runner.setup()

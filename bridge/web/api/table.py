@@ -6,7 +6,7 @@ from typing import Final
 from aiohttp import web
 
 from bridge.web import docs
-from bridge.web.api import deliveries, endpoints, incidents, interactions, openapi, peers, schemas
+from bridge.web.api import deliveries, endpoints, events, incidents, interactions, openapi, peers, schemas
 from bridge.web.api.router import JSON, PREFIX, Route, definition
 
 ROUTES: Final[tuple[Route, ...]] = (
@@ -15,6 +15,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *peers.ROUTES,
     *endpoints.ROUTES,
     *deliveries.ROUTES,
+    *events.ROUTES,
     *schemas.ROUTES,
 )
 
