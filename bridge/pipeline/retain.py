@@ -96,7 +96,8 @@ async def _retire(store: Store, oldest: Interaction, *, before: datetime) -> int
     members = (
         await load.newest(store, [keys.interactions(oldest.incident_id)], limit=_MOST_INTERACTIONS)
     ).popitem()[1]
-    names = [keys.incident(oldest.incident_id), *(keys.interaction(one) for one in members)]
+    about = oldest.incident_id
+    names = [keys.incident(about), keys.triage(about), *(keys.interaction(one) for one in members)]
     records = await _records(store, names)
     incident = next((one for one in records if isinstance(one, Incident)), None)
     interactions = [one for one in records if isinstance(one, Interaction)]
