@@ -129,7 +129,7 @@ async def _walk(
     """Yield entries in order, some at a time, back to `filters.since`."""
     lowest = 0 if filters.since is None else keys.milliseconds(filters.since)
     few = await _few(store, hosts, filters)
-    size = _AT_ONCE if filters.looks_at_records else limit + 1
+    size = _AT_ONCE if few is None and filters.looks_at_records else limit + 1
     while True:
         if few is None:
             made = [keys.incidents_made(host) for host in hosts]
