@@ -29,6 +29,7 @@ _log = log.get(__name__)
 WATCH_SECONDS = 1.0
 STORE_PATIENCE_SECONDS = 3.0
 SWEEP_SECONDS = 60.0
+_MAX_LINE_BYTES = 65_536
 
 
 def run(settings: Settings) -> int:
@@ -85,7 +86,10 @@ async def _listening(service: Service, address: Address, routes: list[web.RouteD
     app.add_routes(routes)
     app.on_shutdown.append(end_streams)
     # Longer than Prosody keeps an idle connection, so that it never writes into one that we just closed.
-    runner = web.AppRunner(app, access_log=None, keepalive_timeout=300, shutdown_timeout=5)
+    # A query may hold the longest address there is, written in percent.
+    runner = web.AppRunner(
+        app, access_log=None, keepalive_timeout=300, shutdown_timeout=5, max_line_size=_MAX_LINE_BYTES
+    )
     await runner.setup()
     try:
         await web.TCPSite(runner, address.host, address.port).start()

@@ -6,21 +6,20 @@ House rule: a secret is in `EndpointSecret` and nowhere else, the values of head
 from datetime import datetime
 from typing import Annotated, Any, Final, Self
 
-from pydantic import AfterValidator, AwareDatetime, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from bridge.errors import ConfigError
 from bridge.iodef.model import Severity
 from bridge.pipeline import redeliver
 from bridge.policy.record import DeliveryState, Endpoint, QuarantineFilter
 from bridge.web.api.deliveries import may
-from bridge.web.api.model import Body, Domain, Line, Out, PageQuery
+from bridge.web.api.model import Body, Domain, Line, Moment, Out, PageQuery
 from bridge.web.api.router import Call
 from bridge.webhooks.event import EventType
 from bridge.webhooks.signature import decode_secret
 from bridge.webhooks.subscription import MAX_HEADERS, MAX_URL_CHARACTERS
 
 _MOST: Final = 100
-_FIRST_YEAR, _LAST_YEAR = 1970, 2999
 
 
 def _left_out() -> Any:
@@ -34,15 +33,6 @@ def _secret(value: str) -> str:
     except ConfigError as error:
         raise ValueError(str(error)) from None
     return value
-
-
-def _moment(value: datetime) -> datetime:
-    if not _FIRST_YEAR <= value.year <= _LAST_YEAR:
-        raise ValueError(f"must lie in the years {_FIRST_YEAR} to {_LAST_YEAR}")
-    return value
-
-
-Moment = Annotated[AwareDatetime, AfterValidator(_moment)]
 
 
 class EndpointView(Out):
@@ -124,6 +114,7 @@ class _Fields(Body):
 _URL = Field(
     min_length=1,
     max_length=MAX_URL_CHARACTERS,
+    examples=["https://consumer.example/incidents"],
     description="https, to a public address; no user name, no fragment. The operator can allow other networks.",
 )
 
