@@ -1,16 +1,16 @@
 """Events for consumers that fetch them: pages, long polls, and streams over a real connection."""
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from aiohttp import ClientResponse
+from aiohttp import ClientResponse, ClientSession
 
 from bridge.pipeline import tokens
 from bridge.policy.change import Change, Event, Trim
@@ -18,9 +18,11 @@ from bridge.policy.record import Scope
 from bridge.store import keys
 from bridge.store.commit import commit
 from bridge.store.connect import Store
+from bridge.web.app import serving
 from bridge.web.streams import Pace
 from tests.pipeline.consumer import until
 from tests.web.api.conftest import ADMIN, HOST, OTHER, Api, blamed, make_token
+from tests.web.api.test_schemathesis import settings
 
 FAST = Pace(poll_seconds=0.02, check_seconds=0.1, keep_alive_seconds=0.2, write_seconds=0.5)
 
@@ -247,7 +249,7 @@ Open = Callable[..., Any]
 
 @pytest.fixture
 def stream(one: Api) -> Open:
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def begin(query: str = "", token: str = "", **headers: str) -> AsyncIterator[Sse]:
         sent = {"Accept": "text/event-stream", "Authorization": f"Bearer {token or one.token}", **headers}
         async with one.client.get(f"/api/v1/events?{query}", headers=sent) as response:
@@ -331,6 +333,22 @@ async def test_streams_and_polls_end_when_the_service_does(one: Api, stream: Ope
         assert (await asked).status == 200
     async with stream() as sse:
         assert sse.response.status == 503
+
+
+async def test_a_service_that_ends_does_not_wait_for_its_streams(store: Store) -> None:
+    configured = settings(store)
+    _, token = await make_token(store, (Scope.READ,))
+    headers = {"Authorization": f"Bearer {token}", "Accept": "text/event-stream"}
+    async with contextlib.AsyncExitStack() as client:
+        session = await client.enter_async_context(ClientSession())
+        async with contextlib.AsyncExitStack() as service:
+            await service.enter_async_context(serving(configured))
+            url = f"http://{configured.server.listen}/api/v1/events"
+            response = await client.enter_async_context(session.get(url, headers=headers))
+            assert (await response.content.readline()) == b"retry: 5000\n"
+            async with asyncio.timeout(4):  # it gives the others five
+                await service.aclose()
+        assert await Sse(response).next() is None
 
 
 def bound(one: Api, **limits: int) -> None:
