@@ -6,7 +6,7 @@ run out. A lease is renewed only for a task that lives, and known by its token, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from bridge.policy.change import Queue
 from bridge.store import rq
@@ -121,6 +121,13 @@ async def release_failed(store: Store, lease: Lease, *, delay_seconds: float = 0
 async def _release(store: Store, lease: Lease, *, delay_seconds: float, forget: str) -> bool:
     words = (lease.queue, lease.lane, lease.token, _ms(delay_seconds), forget)
     return bool(await run(store, Script.RELEASE, *words))
+
+
+async def waiting(store: Store, queue: Queue, lane: str) -> int:
+    """How many items a lane has."""
+    async with reaching(store):
+        length: Any = await store.redis.llen(f"ib:lane:{queue}:{lane}")
+    return int(length)
 
 
 async def finish(store: Store, queue: Queue, drain: str) -> bool:

@@ -8,6 +8,7 @@ import pytest
 
 from bridge.errors import ConfigError, ConflictError, MalformedError
 from bridge.pipeline import endpoints
+from bridge.pipeline import redeliver as redelivering
 from bridge.pipeline.actors import Actor
 from bridge.pipeline.endpoints import EndpointDraft, Permitted
 from bridge.pipeline.redeliver import MOST_AT_ONCE, redeliver, redeliver_many
@@ -411,3 +412,35 @@ async def test_no_more_than_the_most_is_queued_at_once(store: Store) -> None:
     )
 
     assert count == MOST_AT_ONCE
+
+
+async def test_whoever_asks_again_and_again_does_not_fill_the_store(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redelivering, "_MOST_WAITING", 250)
+    added = await add(store)
+    await happen(store, *range(200))
+
+    async def ask() -> int:
+        return await redeliver_many(
+            store, added, since=None, until=None, only_failed=False, actor=ADMIN, now=NOON + timedelta(days=1)
+        )
+
+    assert await ask() == 200
+    with pytest.raises(ConfigError, match=r"300 deliveries wait for .* \(100 were queued now\)"):
+        await ask()
+    with pytest.raises(ConfigError, match=r"\(0 were queued now\)"):
+        await ask()
+
+
+async def test_a_host_taken_from_an_endpoint_is_not_delivered_again(store: Store) -> None:
+    added = await add(store)
+    await happen(store, 0)
+    delivery = await tried(store, added, 1, DeliveryState.DEAD)
+    await endpoints.change(
+        store, added, replace(DRAFT, hosts=[OTHER]), actor=ADMIN, now=NOON, permitted=PERMITTED
+    )
+
+    with pytest.raises(ConfigError, match=f"does not get the events of {HOST}"):
+        await redeliver(store, delivery, actor=ADMIN, now=NOON)
+    assert await waiting(store, added) == []
