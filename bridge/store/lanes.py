@@ -16,7 +16,7 @@ from bridge.store.connect import Script, Store, reaching, run
 DRAIN_SECONDS: float = 10  # a drain that has not shown itself for so long does not count
 RENEW_SECONDS: float = 3
 LINGER_SECONDS: float = 2
-_SWEEP_AT_MOST: Final = 200
+TIMERS_AT_ONCE: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,9 +171,13 @@ async def recover(store: Store) -> None:
 
 
 async def sweep_timers(store: Store) -> int:
-    """Append the items of timers that are due; run once a second by each service. Returns how many were due."""
+    """Append the items of timers that are due; run once a second by each service.
+
+    Returns:
+        How many were due; if that is `TIMERS_AT_ONCE`, there may be more.
+    """
     spares = {queue: rq.new_drain() for queue in Queue}
     words = [word for queue, drain in spares.items() for word in (queue, rq.list_key(store, queue), drain)]
-    due, woken = await run(store, Script.SWEEP, _SWEEP_AT_MOST, RESERVE_SECONDS * 1000, *words)
+    due, woken = await run(store, Script.SWEEP, TIMERS_AT_ONCE, RESERVE_SECONDS * 1000, *words)
     await rq.wake(store, {Queue(name.decode()): spares[Queue(name.decode())] for name in woken})
     return int(due)
