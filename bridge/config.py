@@ -103,7 +103,7 @@ class WebhookSettings(_Section):
     allow_networks: Annotated[Networks, NoDecode, BeforeValidator(values.listed)] = ()
     allow_http: bool = False
     timeout_seconds: Annotated[int, Field(ge=1, le=60)] = 15
-    max_endpoints: PositiveInt = 1000
+    max_endpoints: Annotated[int, Field(ge=1, le=10_000)] = 1000
 
 
 class PolicySettings(_Section):

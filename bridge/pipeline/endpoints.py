@@ -170,16 +170,22 @@ async def change(
 ) -> Endpoint:
     """Make an endpoint what the draft says; of a host that it did not have it gets what happens from now on.
 
+    What the draft leaves as it is in `endpoint` stays as somebody else may have changed it meanwhile.
+
     Raises:
         MalformedError: as `checked` says.
         ConflictError: it was removed.
     """
     draft = checked(draft, permitted)
     newest = await _newest(store, draft.hosts)
+    was = _fields(draft_of(endpoint))
+    changed = {name: value for name, value in _fields(draft).items() if value != was[name]}
 
     def alter(known: Endpoint) -> Endpoint:
-        since = {host: known.since.get(host, newest[host]) for host in draft.hosts}
-        return replace(known, since=since, **_fields(draft))
+        after = replace(known, **changed)
+        return replace(
+            after, since={host: known.since.get(host, newest.get(host, 0)) for host in after.hosts}
+        )
 
     return await _altered(store, endpoint, alter, actor=actor, action="endpoint.change", now=now)
 

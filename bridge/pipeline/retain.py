@@ -49,7 +49,12 @@ async def empty_quarantine(store: Store, host: str, *, days: int, now: datetime)
 
 
 async def forget_deliveries(store: Store, *, days: int, now: datetime) -> int:
-    """Delete the deliveries first tried more than `days` ago that are not pending; returns how many.
+    """Delete the deliveries first tried more than `days` ago, and of those pending what was due so long ago.
+
+    (Nobody tries the latter any more: their endpoint was removed.)
+
+    Returns:
+        How many.
 
     Raises:
         ConflictError: one changed meanwhile; what was done before stays done.
@@ -65,7 +70,7 @@ async def forget_deliveries(store: Store, *, days: int, now: datetime) -> int:
             one
             for one in records
             if isinstance(one, Delivery)
-            and (one.state is not DeliveryState.PENDING or one.created_at < before - timedelta(days=days))
+            and (one.state is not DeliveryState.PENDING or (one.next_at or one.created_at) < before)
         ]
         await commit(store, Change(drops=tuple(ended)))
         count += len(ended)

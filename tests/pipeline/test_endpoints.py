@@ -195,6 +195,20 @@ async def test_a_changed_endpoint_keeps_its_secret_and_where_it_stands(store: St
     assert await actions(store, OTHER) == ["endpoint.change"]
 
 
+async def test_two_who_change_different_things_at_once_both_have_their_way(store: Store) -> None:
+    added = await add(store)
+    first, second = (
+        replace(endpoints.draft_of(added), **more)
+        for more in ({"url": "https://new.example/", "hosts": (HOST, OTHER)}, {"description": "new"})
+    )
+    for draft in (first, second):  # both saw it as it was added
+        changed = await endpoints.change(store, added, draft, actor=ADMIN, now=NOON, permitted=PERMITTED)
+
+    assert changed == await stored(store, added)
+    assert (changed.url, changed.description) == ("https://new.example/", "new")
+    assert (changed.hosts, set(changed.since)) == ((HOST, OTHER), {HOST, OTHER})
+
+
 async def test_a_change_that_changes_nothing_writes_nothing(store: Store) -> None:
     added = await add(store)
 
