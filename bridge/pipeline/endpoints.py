@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from bridge.errors import ConfigError, ConflictError, MalformedError
 from bridge.iodef.model import Severity
@@ -322,8 +323,9 @@ def _fields(draft: EndpointDraft) -> dict[str, Any]:
 
 
 def _where(endpoint: Endpoint) -> str:
-    """The endpoint's address for the audit log; a query may hold a credential, so it stays out."""
-    return endpoint.url.partition("?")[0]
+    """The endpoint's address for the audit log: path and query stay out, either may be a credential."""
+    parts = urlsplit(endpoint.url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 async def _newest(store: Store, hosts: Sequence[str]) -> dict[str, int]:
