@@ -72,6 +72,8 @@ class ServerSettings(_Section):
     listen: Annotated[Address, BeforeValidator(values.address)] = Address("127.0.0.1", 8268)
     metrics_listen: Annotated[Address, BeforeValidator(values.address)] = Address("127.0.0.1", 9268)
     api_requests_per_minute: PositiveInt = 1200
+    event_connections: PositiveInt = 64
+    event_connections_per_token: PositiveInt = 8
     public_url: Annotated[str, AfterValidator(values.public_url)] = ""
 
     @model_validator(mode="after")
@@ -104,7 +106,7 @@ class WebhookSettings(_Section):
     allow_networks: Annotated[Networks, NoDecode, BeforeValidator(values.listed)] = ()
     allow_http: bool = False
     timeout_seconds: Annotated[int, Field(ge=1, le=60)] = 15
-    max_endpoints: PositiveInt = 1000
+    max_endpoints: Annotated[int, Field(ge=1, le=10_000)] = 1000
 
 
 class AutomaticRule(_Section):

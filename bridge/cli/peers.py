@@ -4,26 +4,24 @@ import argparse
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from statistics import median
 
 from bridge.cli.arguments import Commands, UsageError, command, group
+from bridge.cli.consumers import actor
 from bridge.cli.lookalike import address_cell, remarks
 from bridge.cli.output import Exit, Terminal, cell, count
-from bridge.cli.stored import hosts_of, known_names, one_host, opened, peers_named, peers_of, records
+from bridge.cli.stored import hosts_of, known_names, one_host, opened, peers_named, peers_of
 from bridge.config import Settings, load_settings
-from bridge.errors import ConflictError, MalformedError
-from bridge.policy.change import Change, Put
+from bridge.errors import MalformedError
+from bridge.pipeline.peers import change_peer, decided
 from bridge.policy.record import Peer
 from bridge.policy.trust import Rule, Trust
-from bridge.store import keys
-from bridge.store.commit import commit
-from bridge.store.connect import Store
 from bridge.webhooks.event import plain
 from bridge.xep0268.model import Kind
 from bridge.xmpp.jid import prep_domain
 
-_TRIES = 10
 _LABEL = 22
 _DEFAULT = "default"
 _RULES = {
@@ -118,7 +116,7 @@ def decide(arguments: argparse.Namespace, terminal: Terminal, *, trust: Trust) -
 
     def change(known: Peer) -> Peer:
         if trust is Trust.STRANGER:  # all that was decided about it is taken back
-            known = replace(known, rules={}, is_forwarded_to=False)
+            return decided(known, trust=trust)
         return replace(known, trust=trust)
 
     peer = _changed(arguments, change)
@@ -178,22 +176,7 @@ def _domain(text: str, host: str) -> str:
 
 async def _change(settings: Settings, host: str, domain: str, change: Callable[[Peer], Peer]) -> Peer:
     async with opened(settings) as store:
-        for _ in range(_TRIES):
-            try:
-                return await write_peer(store, host, domain, change)
-            except ConflictError:
-                continue  # the peer sent something meanwhile; what it is now is loaded again
-    raise ConflictError(f"{domain} keeps sending while we write; try again")
-
-
-async def write_peer(store: Store, host: str, domain: str, change: Callable[[Peer], Peer]) -> Peer:
-    """Load, decide, commit, once; ConflictError if the peer's record changed meanwhile."""
-    known = next(iter(await records(store, [keys.peer(host, domain)])), None)
-    before = known if isinstance(known, Peer) else None
-    after = change(before or Peer(host=host, domain=domain))
-    if after != before:
-        await commit(store, Change(puts=(Put(before, after),)))
-    return after
+        return await change_peer(store, host, domain, change, actor=actor(), now=datetime.now(UTC))
 
 
 def show(arguments: argparse.Namespace, terminal: Terminal) -> int:

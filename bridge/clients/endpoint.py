@@ -20,7 +20,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import partial
 from ipaddress import ip_address
-from typing import Self
+from typing import Any, Self
 from weakref import WeakSet
 
 import aiohttp
@@ -35,8 +35,10 @@ _MAX_RETRY_AFTER_SECONDS = 1e9
 # A common server closes an idle connection after 5 s; a POST must not meet that moment, since it cannot be repeated
 # without being sent twice.
 _IDLE_SECONDS = 4
-# A name server that does not answer holds a thread until it is given up.
+# A name server that does not answer holds a thread until it is given up. Whose name took so long before is looked up
+# among its like, so that many of them keep nobody else waiting.
 _LOOKUPS_AT_ONCE = 64
+_SLOW_SECONDS = 2
 _SWITCHING_PROTOCOLS = 101
 _HEADERS = {
     "Accept": "*/*",
@@ -241,13 +243,17 @@ class _Resolver(AbstractResolver):
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_LOOKUPS_AT_ONCE, thread_name_prefix="resolve")
+        self._slow_threads = ThreadPoolExecutor(_LOOKUPS_AT_ONCE, thread_name_prefix="resolve-slow")
+        self._slow_names: set[str] = set()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        look_up = partial(socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM)
+        threads = self._slow_threads if host in self._slow_names else self._threads
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+            found = await asyncio.get_running_loop().run_in_executor(
+                threads, self._look_up, host, port, family
+            )
         except UnicodeError:
             raise OSError(errno.EINVAL, "not a host name") from None
         return [
@@ -262,8 +268,20 @@ class _Resolver(AbstractResolver):
             for family, _, protocol, _, address in found
         ]
 
+    def _look_up(self, host: str, port: int, family: socket.AddressFamily) -> list[Any]:
+        """Runs in a thread, which is where the time is taken: waiting for a thread says nothing of a name."""
+        started = time.monotonic()
+        try:
+            return socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+        finally:
+            if time.monotonic() - started > _SLOW_SECONDS:
+                self._slow_names.add(host)
+            else:
+                self._slow_names.discard(host)
+
     async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._slow_threads):
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 def retry_after_seconds(text: str, *, now: float) -> float | None:

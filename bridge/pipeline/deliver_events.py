@@ -14,7 +14,7 @@ from typing import Any, Final
 from bridge import log
 from bridge.clients.endpoint import EndpointClient
 from bridge.policy import deliver, lanes
-from bridge.policy.change import Change, Put, Sent
+from bridge.policy.change import Append, Change, Put, Sent
 from bridge.policy.deliver import Tried
 from bridge.policy.record import (
     Attempt,
@@ -27,12 +27,14 @@ from bridge.policy.record import (
 )
 from bridge.store import keys, load
 from bridge.store.connect import Store
+from bridge.webhooks.event import linked
 from bridge.webhooks.signature import decode_secret, headers_for
 
 _log = log.get(__name__)
 
 AT_ONCE: Final = 8
 _EVENTS_AT_ONCE: Final = 256
+_APPENDS_AT_ONCE: Final = 4096  # the store does nothing else meanwhile; one event may take more
 _MOST_ENDPOINTS: Final = 10_000
 Call = Callable[[], Awaitable[Tried]]
 
@@ -40,24 +42,28 @@ Call = Callable[[], Awaitable[Tried]]
 async def fan_out(store: Store, host: str, items: Sequence[bytes]) -> Sent:
     """Hand the host's new events on to the lanes of the endpoints that want them; `items` only ring for that."""
     name = keys.fanout(host)
-    endpoints = await endpoints_of(store, host)
     found = (await load.fetch(store, names=[name])).records[name]
-    before = found if isinstance(found, Fanout) else None
-    start = max(
-        before.sequence if before else 0, min((one.since.get(host, 0) for one in endpoints), default=0)
-    )
-    events = await load.events(store, host, after=start, limit=_EVENTS_AT_ONCE)
+    before = found if isinstance(found, Fanout) else Fanout(host=host)
+    events = await load.events(store, host, after=before.sequence, limit=_EVENTS_AT_ONCE)
     if not events:
         return Sent(len(items), Change())
-    appends = tuple(
-        lanes.deliver(endpoint.id, host, sequence)
-        for sequence, event in events
-        for endpoint in endpoints
-        if deliver.is_wanted(endpoint, event, host=host)
-    )
-    after = replace(before or Fanout(host=host), sequence=events[-1][0])
-    is_all = len(events) < _EVENTS_AT_ONCE
-    return Sent(len(items) if is_all else 0, Change(puts=(Put(before, after),), appends=appends))
+    # After the events, so that whoever was added or enabled before one of them happened is found.
+    endpoints = await endpoints_of(store, host)
+    appends: list[Append] = []
+    reached = before.sequence
+    for sequence, event in events:
+        wanted = [one.id for one in endpoints if deliver.is_wanted(one, event, host=host)]
+        if appends and len(appends) + len(wanted) > _APPENDS_AT_ONCE:
+            break
+        appends += [lanes.deliver(endpoint_id, host, sequence) for endpoint_id in wanted]
+        reached = sequence
+    is_all = reached == events[-1][0] and len(events) < _EVENTS_AT_ONCE
+    nobodys = min(
+        (one.since.get(host, 0) for one in endpoints), default=0
+    )  # from before any of them was added
+    after = replace(before, sequence=max(reached, nobodys))
+    put = Put(before if before.version else None, after)
+    return Sent(len(items) if is_all else 0, Change(puts=(put,), appends=tuple(appends)))
 
 
 async def endpoints_of(store: Store, host: str) -> list[Endpoint]:
@@ -79,6 +85,11 @@ class Work:
 
     delivery: Delivery | None
     event: Mapping[str, Any] | None = None
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether there is something to deliver."""
+        return self.delivery is not None and self.delivery.state is DeliveryState.PENDING
 
 
 @dataclass(slots=True)
@@ -113,9 +124,17 @@ class Deliveries:
         return {item: self._call(item) for item in items}
 
     async def load(self, items: Sequence[bytes]) -> None:
-        """Load the endpoint, and the deliveries and events of these items."""
+        """Load the endpoint, and the deliveries and events of these items.
+
+        An item for which nothing was to be done stays so when it is loaded again: no attempt was made for it.
+        """
         decoded = {item: json.loads(item) for item in items}
-        busy = {one.delivery.id for item, one in self.work.items() if one.delivery and item not in decoded}
+        idle = {item for item, one in self.work.items() if item in decoded and not one.is_pending}
+        busy = {
+            one.delivery.id
+            for item, one in self.work.items()
+            if one.delivery and one.is_pending and item not in decoded
+        }
         wanted = {
             item: keys.delivery(delivery_id(self.endpoint_id, one["host"], one["sequence"]))
             for item, one in decoded.items()
@@ -132,8 +151,9 @@ class Deliveries:
             if delivery is None and event is not None:
                 delivery = deliver.first(self.endpoint_id, event, host=one["host"], now=self.clock())
             is_twice = delivery is not None and delivery.id in busy
-            self.work[item] = Work(None if is_twice else delivery, event)
-            busy |= {delivery.id} if delivery else set()
+            work = Work(None if is_twice or item in idle else delivery, event)
+            self.work[item] = work
+            busy |= {work.delivery.id} if work.delivery and work.is_pending else set()
 
     async def _events(self, decoded: Mapping[bytes, Any]) -> Mapping[tuple[str, int], Mapping[str, Any]]:
         by_host: dict[str, list[int]] = {}
@@ -146,12 +166,13 @@ class Deliveries:
         return found
 
     def _call(self, item: bytes) -> Call:
-        work, endpoint = self.work[item], self.endpoint
+        work = self.work[item]
 
         async def attempt() -> Tried:
-            if endpoint is None or endpoint.disabled_reason is not None or work.delivery is None:
+            endpoint = self.endpoint  # as it is by now: it may wait behind others
+            if endpoint is None or endpoint.disabled_reason is not None:
                 return _not_tried
-            if work.delivery.state is not DeliveryState.PENDING:
+            if work.delivery is None or not work.is_pending or work.delivery.host not in endpoint.hosts:
                 return _not_tried
             if work.event is None:
                 lost = Attempt(at=self.clock(), duration_ms=0, error="the event is no longer kept")
@@ -171,9 +192,7 @@ class Deliveries:
         return Tried(attempt=attempt, retry_after_seconds=reply.retry_after_seconds)
 
     async def _body(self, endpoint: Endpoint, event: Mapping[str, Any]) -> bytes:
-        data = dict(event["data"])
-        if self.public_url and "links" in data:
-            data["links"] = {name: self.public_url + path for name, path in data["links"].items()}
+        data = linked(event["data"], self.public_url)
         if endpoint.includes_xml and "interaction_id" in data:
             data["xml"] = await self._xml(data["interaction_id"])
         envelope = {"type": event["type"], "timestamp": event["timestamp"], "data": data}

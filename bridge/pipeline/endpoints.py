@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from bridge.errors import ConfigError, ConflictError, MalformedError
 from bridge.iodef.model import Severity
@@ -170,16 +171,22 @@ async def change(
 ) -> Endpoint:
     """Make an endpoint what the draft says; of a host that it did not have it gets what happens from now on.
 
+    What the draft leaves as it is in `endpoint` stays as somebody else may have changed it meanwhile.
+
     Raises:
         MalformedError: as `checked` says.
         ConflictError: it was removed.
     """
     draft = checked(draft, permitted)
     newest = await _newest(store, draft.hosts)
+    was = _fields(draft_of(endpoint))
+    changed = {name: value for name, value in _fields(draft).items() if value != was[name]}
 
     def alter(known: Endpoint) -> Endpoint:
-        since = {host: known.since.get(host, newest[host]) for host in draft.hosts}
-        return replace(known, since=since, **_fields(draft))
+        after = replace(known, **changed)
+        return replace(
+            after, since={host: known.since.get(host, newest.get(host, 0)) for host in after.hosts}
+        )
 
     return await _altered(store, endpoint, alter, actor=actor, action="endpoint.change", now=now)
 
@@ -316,8 +323,9 @@ def _fields(draft: EndpointDraft) -> dict[str, Any]:
 
 
 def _where(endpoint: Endpoint) -> str:
-    """The endpoint's address for the audit log; a query may hold a credential, so it stays out."""
-    return endpoint.url.partition("?")[0]
+    """The endpoint's address for the audit log: path and query stay out, either may be a credential."""
+    parts = urlsplit(endpoint.url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 async def _newest(store: Store, hosts: Sequence[str]) -> dict[str, int]:

@@ -14,13 +14,15 @@ from bridge.pipeline.actors import Actor, audits
 from bridge.pipeline.endpoints import loaded, must_be_enabled
 from bridge.pipeline.ids import new_id
 from bridge.policy import deliver, lanes
-from bridge.policy.change import Append, Change, Put
+from bridge.policy.change import Append, Change, Put, Queue
 from bridge.policy.record import Delivery, DeliveryState, Endpoint, delivery_id
 from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store
+from bridge.store.lanes import waiting as waiting_in
 
 MOST_AT_ONCE: Final = 10_000
+_MOST_WAITING = 2 * MOST_AT_ONCE
 _AT_ONCE: Final = 100
 _PAGE = 256
 _TRIES = 10
@@ -39,11 +41,13 @@ async def redeliver(store: Store, delivery: Delivery, *, actor: Actor, now: date
     """Deliver once more, from the first of all tries on, whatever came of it before.
 
     Raises:
-        ConfigError: the endpoint is disabled, or the event is no longer kept.
+        ConfigError: the endpoint is disabled or does not get this host's events, or the event is no longer kept.
         ConflictError: the endpoint was removed, or the delivery changes faster than it can be written.
     """
     endpoint = await loaded(store, delivery.endpoint_id)
     must_be_enabled(endpoint)
+    if delivery.host not in endpoint.hosts:
+        raise ConfigError(f"endpoint {endpoint.id} does not get the events of {delivery.host} any more")
     oldest, _ = await load.event_bounds(store, delivery.host)
     if delivery.sequence < oldest:
         raise ConfigError(f"the event of delivery {delivery.id} is no longer kept")
@@ -82,7 +86,7 @@ async def redeliver_many(
         How many were queued. If that is `MOST_AT_ONCE` there may be more.
 
     Raises:
-        ConfigError: the endpoint is disabled.
+        ConfigError: the endpoint is disabled, or too much waits for it; some are queued.
         ConflictError: deliveries change faster than they can be written; some are queued.
     """
     must_be_enabled(endpoint)
@@ -96,10 +100,21 @@ async def redeliver_many(
     entries = audits(endpoint.hosts, actor, "endpoint.redeliver", endpoint.id, now=now, detail=detail)
     log, total = Change(audits=entries), 0
     for at in range(0, len(wanted), _AT_ONCE):
+        await _must_have_room(store, endpoint, queued=total)
         batch = wanted[at : at + _AT_ONCE]
         queued = await _queue(store, endpoint, batch, log, now=now, only_failed=only_failed)
         log, total = (Change() if queued else log), total + queued
     return total
+
+
+async def _must_have_room(store: Store, endpoint: Endpoint, *, queued: int) -> None:
+    """Refuse to let a lane grow without end: whoever asks again and again would fill the store."""
+    waiting = await waiting_in(store, Queue.OUTGOING, lanes.endpoint_lane(endpoint.id))
+    if waiting >= _MOST_WAITING:
+        raise ConfigError(
+            f"{waiting} deliveries wait for endpoint {endpoint.id}, which is the most ({queued} were queued now); "
+            "ask again when they are made"
+        )
 
 
 async def _queue(

@@ -78,7 +78,12 @@ async def forget_quarantined(store: Store, incident: Incident, *, actor: Actor, 
 
 
 async def forget_deliveries(store: Store, *, days: int, now: datetime) -> int:
-    """Delete the deliveries first tried more than `days` ago that are not pending; returns how many.
+    """Delete the deliveries first tried more than `days` ago, and of those pending what was due so long ago.
+
+    (Nobody tries the latter any more: their endpoint was removed.)
+
+    Returns:
+        How many.
 
     Raises:
         ConflictError: one changed meanwhile; what was done before stays done.
@@ -94,7 +99,7 @@ async def forget_deliveries(store: Store, *, days: int, now: datetime) -> int:
             one
             for one in records
             if isinstance(one, Delivery)
-            and (one.state is not DeliveryState.PENDING or one.created_at < before - timedelta(days=days))
+            and (one.state is not DeliveryState.PENDING or (one.next_at or one.created_at) < before)
         ]
         await commit(store, Change(drops=tuple(ended)))
         count += len(ended)
@@ -125,7 +130,8 @@ async def _retire(store: Store, oldest: Interaction, *, before: datetime, more: 
     members = (
         await load.newest(store, [keys.interactions(oldest.incident_id)], limit=_MOST_INTERACTIONS)
     ).popitem()[1]
-    names = [keys.incident(oldest.incident_id), *(keys.interaction(one) for one in members)]
+    about = oldest.incident_id
+    names = [keys.incident(about), keys.triage(about), *(keys.interaction(one) for one in members)]
     records = await _records(store, names)
     incident = next((one for one in records if isinstance(one, Incident)), None)
     interactions = [one for one in records if isinstance(one, Interaction)]

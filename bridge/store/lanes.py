@@ -6,7 +6,7 @@ run out. A lease is renewed only for a task that lives, and known by its token, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from bridge.policy.change import Queue
 from bridge.store import rq
@@ -16,7 +16,7 @@ from bridge.store.connect import Script, Store, reaching, run
 DRAIN_SECONDS: float = 10  # a drain that has not shown itself for so long does not count
 RENEW_SECONDS: float = 3
 LINGER_SECONDS: float = 2
-_SWEEP_AT_MOST: Final = 200
+TIMERS_AT_ONCE: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +123,13 @@ async def _release(store: Store, lease: Lease, *, delay_seconds: float, forget: 
     return bool(await run(store, Script.RELEASE, *words))
 
 
+async def waiting(store: Store, queue: Queue, lane: str) -> int:
+    """How many items a lane has."""
+    async with reaching(store):
+        length: Any = await store.redis.llen(f"ib:lane:{queue}:{lane}")
+    return int(length)
+
+
 async def finish(store: Store, queue: Queue, drain: str) -> bool:
     """End this drain unless a lane may be taken; False: go on."""
     return await _finish(store, queue, drain, successor="") == 1
@@ -164,9 +171,13 @@ async def recover(store: Store) -> None:
 
 
 async def sweep_timers(store: Store) -> int:
-    """Append the items of timers that are due; run once a second by each service. Returns how many were due."""
+    """Append the items of timers that are due; run once a second by each service.
+
+    Returns:
+        How many were due; if that is `TIMERS_AT_ONCE`, there may be more.
+    """
     spares = {queue: rq.new_drain() for queue in Queue}
     words = [word for queue, drain in spares.items() for word in (queue, rq.list_key(store, queue), drain)]
-    due, woken = await run(store, Script.SWEEP, _SWEEP_AT_MOST, RESERVE_SECONDS * 1000, *words)
+    due, woken = await run(store, Script.SWEEP, TIMERS_AT_ONCE, RESERVE_SECONDS * 1000, *words)
     await rq.wake(store, {Queue(name.decode()): spares[Queue(name.decode())] for name in woken})
     return int(due)

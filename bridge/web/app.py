@@ -6,7 +6,7 @@ House rule: what is published (API, console) and what only Prosody may reach (in
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from datetime import UTC, datetime
 
 from aiohttp import web
@@ -22,7 +22,7 @@ from bridge.web import health, ingest
 from bridge.web.api import table
 from bridge.web.console import site
 from bridge.web.problems import problems
-from bridge.web.state import SERVICE, Service
+from bridge.web.state import SERVICE, Service, end_streams
 from bridge.webhooks.signature import MAX_BODY_BYTES
 
 _log = log.get(__name__)
@@ -30,6 +30,8 @@ _log = log.get(__name__)
 WATCH_SECONDS = 1.0
 STORE_PATIENCE_SECONDS = 3.0
 SWEEP_SECONDS = 60.0
+_TIMER_ROUNDS = 50  # an endpoint that is down may have thousands; nobody else's are to wait for them
+_MAX_LINE_BYTES = 65_536
 
 
 def run(settings: Settings) -> int:
@@ -63,8 +65,8 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
             for address, routes in _listeners(settings):
                 await stack.enter_async_context(_listening(service, address, routes))
             await look(service)
-            watching = asyncio.create_task(watch(service))
-            stack.push_async_callback(_end, watching)
+            for task in (watch(service), sweep(service)):
+                stack.push_async_callback(_end, asyncio.create_task(task))
             yield service
     finally:
         await close(store)
@@ -84,8 +86,12 @@ async def _listening(service: Service, address: Address, routes: list[web.RouteD
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[problems])
     app[SERVICE] = service
     app.add_routes(routes)
+    app.on_shutdown.append(end_streams)
     # Longer than Prosody keeps an idle connection, so that it never writes into one that we just closed.
-    runner = web.AppRunner(app, access_log=None, keepalive_timeout=300, shutdown_timeout=5)
+    # A query may hold the longest address there is, written in percent.
+    runner = web.AppRunner(
+        app, access_log=None, keepalive_timeout=300, shutdown_timeout=5, max_line_size=_MAX_LINE_BYTES
+    )
     await runner.setup()
     try:
         await web.TCPSite(runner, address.host, address.port).start()
@@ -101,40 +107,53 @@ async def _listening(service: Service, address: Address, routes: list[web.RouteD
 
 
 async def watch(service: Service) -> None:
-    """Once a second: move due timers, start drains that nobody started, look at the store's health; sweep at times."""
-    swept_at = 0.0
-    loop = asyncio.get_running_loop()
+    """Once a second: move due timers, start drains that nobody started, look at the store's health."""
     while True:
         await asyncio.sleep(WATCH_SECONDS)
         try:
             await look(service)
-            if service.health is not None and loop.time() - swept_at > SWEEP_SECONDS:
-                swept_at = loop.time()
-                await _sweep(service)
         except Exception as error:  # noqa: BLE001 - an edge: the service must not go on unwatched
             service.problem, service.health = f"the watch failed ({error}); see the log", None
             _log.exception("the watch over the store failed; it goes on: report this as a bug")
 
 
-async def _sweep(service: Service) -> None:
+async def sweep(service: Service) -> None:
+    """Once a minute: delete what is too old; beside the watch, which must not wait where there is much of it."""
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        try:
+            await sweep_once(service)
+        except Exception:  # noqa: BLE001 - an edge: nothing would ever be deleted again
+            _log.exception("what is too old could not be deleted; it goes on: report this as a bug")
+        await asyncio.sleep(SWEEP_SECONDS)
+
+
+async def sweep_once(service: Service) -> None:
     """Empty the hosts' quarantines of what is too old; delete deliveries and events that are."""
     store, kept, now = service.store, service.settings.retention, datetime.now(UTC)
+    await _tried(forget_deliveries(store, days=kept.deliveries_days, now=now))
+    for host in service.settings.hosts:
+        await _tried(trim_events(store, host, days=kept.events_days, now=now))
+        days = kept.quarantine_days
+        count = await _tried(empty_quarantine(store, host, days=days, now=now))
+        if count:
+            _log.info("quarantine emptied of what is too old", host=host, incidents=count, days=days)
+
+
+async def _tried(work: Awaitable[int]) -> int:
+    """How much was done; the next sweep finds the rest again."""
     try:
-        await forget_deliveries(store, days=kept.deliveries_days, now=now)
-        for host in service.settings.hosts:
-            await trim_events(store, host, days=kept.events_days, now=now)
-            days = kept.quarantine_days
-            count = await empty_quarantine(store, host, days=days, now=now)
-            if count:
-                _log.info("quarantine emptied of what is too old", host=host, incidents=count, days=days)
+        return await work
     except (ConflictError, UnavailableError):
-        return  # the next sweep finds it again
+        return 0
 
 
 async def look(service: Service) -> None:
     """Do one round of the watch; a store that is away makes the service not ready until it is back."""
     try:
-        await lanes.sweep_timers(service.store)
+        for _ in range(_TIMER_ROUNDS):
+            if await lanes.sweep_timers(service.store) < lanes.TIMERS_AT_ONCE:
+                break
         await lanes.recover(service.store)
         health_now = await load.health(service.store)
     except UnavailableError as error:

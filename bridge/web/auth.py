@@ -60,13 +60,18 @@ async def authenticate(request: web.Request, service: Service, *, now: datetime)
     return Caller(token=token, actor=actor, hosts=hosts)
 
 
+def has(token: Token, scope: Scope) -> bool:
+    """Whether the token may do this: every token may read, `admin` may do all."""
+    return scope is Scope.READ or scope in token.scopes or Scope.ADMIN in token.scopes
+
+
 def require(token: Token, scope: Scope) -> None:
-    """See that the token may do this: every token may read, `admin` may do all.
+    """See that the token `has` this scope.
 
     Raises:
         ProblemError: 403.
     """
-    if scope is Scope.READ or scope in token.scopes or Scope.ADMIN in token.scopes:
+    if has(token, scope):
         return
     raise ProblemError(
         "forbidden",

@@ -10,6 +10,7 @@ from bridge.policy.change import Queue
 from bridge.store.connect import Durability, Store
 from bridge.store.load import StoreHealth
 from bridge.web.rate import Rates
+from bridge.web.streams import Streams
 
 WORKER_SECONDS = 30.0
 
@@ -30,6 +31,7 @@ class Service:
     health: StoreHealth | None = None
     problem: str = "the service is starting"
     rates: Rates = field(default_factory=Rates)
+    streams: Streams = field(default_factory=Streams)
 
     def reasons(self) -> list[str]:
         """Why this service is not ready, each with what to do; empty if it is."""
@@ -67,3 +69,8 @@ class Service:
 
 
 SERVICE = web.AppKey("service", Service)
+
+
+async def end_streams(app: web.Application) -> None:
+    """Let those go who wait for events, before the listener closes."""
+    app[SERVICE].streams.close()

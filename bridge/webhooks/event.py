@@ -5,6 +5,7 @@ House rules: an event is written in the same commit as what it tells of and neve
 """
 
 import dataclasses
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -58,6 +59,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: plain(one) for key, one in value.items()}
     return value.value if isinstance(value, StrEnum) else value
+
+
+def linked(data: Mapping[str, Any], public_url: str) -> dict[str, Any]:
+    """The `data` of an event with links that lead somewhere; where `public_url` is "" they stay paths."""
+    if not public_url or "links" not in data:
+        return dict(data)
+    return {**data, "links": {name: public_url + path for name, path in data["links"].items()}}
 
 
 def interaction_data(

@@ -324,7 +324,7 @@ class Run:
         self.is_over = keep is None or committed.left[0] == 0
         known = {*self.ready, *self.flights.values(), *self.done}
         following = [item for item in committed.next_items[0] if item not in known]
-        if following and not self.is_over:
+        if not self.is_over:  # also where nothing new came: what all of them depend on may have changed
             self.ready.update(await self.course.prepare(following))
 
 

@@ -7,39 +7,26 @@ unsigned, unstored. `tests/run --bench`.
 import asyncio
 import json
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from bridge.policy.change import Change, Event, Put
-from bridge.policy.record import Endpoint
+from bridge.policy.change import Change, Event
 from bridge.store.commit import commit
 from bridge.store.connect import Store, close, open_store
 from deploy.servers import Authority, free_network
+from tests.bench.conftest import add
 from tests.bench.test_reports import used
 from tests.system.servers import Bridge, Lab, eventually
 
 HOST = "a.test"
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYq="
 SETTINGS = '[webhooks]\nallow_networks = ["127.0.0.0/8"]\n'
 ROUNDS = 5
 pytestmark = pytest.mark.bench
-
-
-@pytest.fixture
-def receiver() -> Iterator[str]:
-    script = Path(__file__).with_name("receiver.py")
-    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        process.terminate()
 
 
 @pytest.fixture
@@ -78,11 +65,6 @@ async def happen(store: Store, name: str, count: int) -> None:
             for n in range(start, min(count, start + 100))
         )
         await commit(store, Change(events=tuple(events)))
-
-
-async def add(store: Store, url: str, *, id: str) -> None:
-    endpoint = Endpoint(id=id, url=url, hosts=(HOST,), secret=SECRET, created_at=datetime.now(UTC))
-    await commit(store, Change(puts=(Put(None, endpoint),)))
 
 
 async def arrived(receiver: str, path: str, count: int) -> float:

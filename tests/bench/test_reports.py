@@ -14,15 +14,22 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from bridge.pipeline.deliver_events import endpoints_of
+from bridge.policy.change import Change
+from bridge.store.commit import commit
+from bridge.store.connect import Store, close, open_store
 from deploy.servers import Authority, free_network, iq
+from tests.bench.conftest import add
 from tests.system.reports import ID, payload
-from tests.system.servers import Federation, Lab
+from tests.system.servers import Federation, Lab, eventually
 
 MODULES = Path(__file__).parent / "modules"
 PAIRS = 5
 SETTINGS = """[policy]
 quota_per_minute = 10000000
 quota_burst = 10000000
+[webhooks]
+allow_networks = ["127.0.0.0/8"]
 """
 pytestmark = pytest.mark.bench
 
@@ -128,3 +135,35 @@ async def test_reports_end_to_end_against_in_process(federation: Federation) -> 
             f" p99 {statistics.median(one.p99 for _, one in pairs):.1f} ms\n"
             "     CPU ms a report: " + ", ".join(f"{name} {one:.2f}" for name, one in spent.items())
         )
+
+
+async def test_ten_endpoints_beside_ingest(federation: Federation, receiver: str) -> None:
+    """Pairs of runs in turn, with no endpoint enabled and with ten."""
+    store = await open_store(f"unix://{federation.bridge.folder}/data/store.sock")
+    body = payload("@ID@")
+    await federation.b.send_iq(iq(payload("first"), to="a.test", sender="b.test", id="first"))
+    await load(federation, body=body, count=300, concurrency=16)
+    ratios = []
+    for _ in range(PAIRS):
+        without = await load(federation, body=body, count=800, concurrency=16)
+        for number in range(10):
+            await add(store, f"{receiver}/x", id=f"ep_{number}")
+        beside = await load(federation, body=body, count=800, concurrency=16)
+        for one in await endpoints_of(store, "a.test"):
+            await commit(store, Change(drops=(one,)))
+        await idle(store)
+        ratios.append(beside.rate / without.rate)
+    ratios.sort()
+    print(
+        f"ten endpoints: {statistics.median(ratios):.2f} of the rate without ({ratios[0]:.2f}-{ratios[-1]:.2f})"
+    )
+    await close(store)
+
+
+async def idle(store: Store) -> None:
+    """Wait until nothing is left in any lane."""
+
+    async def is_idle() -> bool:
+        return not await store.redis.exists("ib:lanes:outgoing", "ib:lanes:incidents")
+
+    await eventually(is_idle, seconds=60)

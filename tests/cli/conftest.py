@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from bridge.cli.main import main
-from bridge.cli.peers import write_peer
 from bridge.clients.prosody import Mitigated
 from bridge.config import PolicySettings
 from bridge.pipeline import mitigate
+from bridge.pipeline.actors import Actor
+from bridge.pipeline.peers import change_peer
 from bridge.pipeline.process import process
 from bridge.pipeline.send_stanzas import send_stanzas
 from bridge.policy import lanes, outgoing
@@ -252,7 +253,7 @@ class World:
 
         async def write() -> None:
             store = await open_store(self.url)
-            await write_peer(store, HOST, domain, change)
+            await change_peer(store, HOST, domain, change, actor=Actor("cli:test"), now=datetime.now(UTC))
             await close(store)
 
         asyncio.run(write())

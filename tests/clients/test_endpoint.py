@@ -3,7 +3,9 @@
 import asyncio
 import gzip
 import re
+import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,11 +13,13 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 from aiohttp import web
 
+from bridge.clients import endpoint as client_module
 from bridge.clients.endpoint import ANSWER_BYTES_KEPT, EndpointClient, Reply, retry_after_seconds
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
@@ -479,3 +483,32 @@ async def test_many_posts_at_once_are_all_answered() -> None:
 
     assert {reply.status for reply in replies} == {200}
     assert sorted(seen, key=int) == [str(number) for number in range(200)]
+
+
+async def test_names_that_are_never_resolved_keep_no_other_endpoint_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resolve, gate = socket.getaddrinfo, threading.Event()
+
+    def hang(host: str, *arguments: Any, **more: Any) -> Any:
+        if str(host).startswith("hang"):
+            gate.wait(0.3)
+            raise socket.gaierror(socket.EAI_AGAIN, "try again")
+        return resolve(host, *arguments, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    monkeypatch.setattr(client_module, "_LOOKUPS_AT_ONCE", 4)
+    monkeypatch.setattr(client_module, "_SLOW_SECONDS", 0.1)
+    answer = b"HTTP/1.1 204 No Content\r\n\r\n"
+    async with (
+        serving(answer) as server,
+        EndpointClient(allow_networks=LOOPBACK, timeout_seconds=0.5) as client,
+    ):
+        names = [f"http://hang{number}.test/" for number in range(4)]
+        await asyncio.gather(*(post(client, name) for name in names))
+        slow = [asyncio.create_task(post(client, name)) for name in names * 2]
+        await asyncio.sleep(0)
+        reply = await post(client, server.url("localhost"))
+        assert (reply.status, any(one.done() for one in slow)) == (204, False)
+        gate.set()
+        assert all("cannot be resolved" in reply.error for reply in await asyncio.gather(*slow))

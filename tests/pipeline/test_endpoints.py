@@ -8,6 +8,7 @@ import pytest
 
 from bridge.errors import ConfigError, ConflictError, MalformedError
 from bridge.pipeline import endpoints
+from bridge.pipeline import redeliver as redelivering
 from bridge.pipeline.actors import Actor
 from bridge.pipeline.endpoints import EndpointDraft, Permitted
 from bridge.pipeline.redeliver import MOST_AT_ONCE, redeliver, redeliver_many
@@ -119,7 +120,7 @@ async def test_the_audit_log_says_who_did_what_without_what_may_be_secret(store:
         "192.0.2.7",
         added.id,
     )
-    assert "k1" not in json.dumps(entries)
+    assert [entry["detail"] for entry in entries] == ["https://consumer.example"] * 2
     assert "whsec_" not in json.dumps(entries)
 
 
@@ -192,6 +193,20 @@ async def test_a_changed_endpoint_keeps_its_secret_and_where_it_stands(store: St
     assert changed.since == {HOST: 0, OTHER: 1}
     assert changed.quarantined is QuarantineFilter.ONLY
     assert await actions(store, OTHER) == ["endpoint.change"]
+
+
+async def test_two_who_change_different_things_at_once_both_have_their_way(store: Store) -> None:
+    added = await add(store)
+    first, second = (
+        replace(endpoints.draft_of(added), **more)
+        for more in ({"url": "https://new.example/", "hosts": (HOST, OTHER)}, {"description": "new"})
+    )
+    for draft in (first, second):  # both saw it as it was added
+        changed = await endpoints.change(store, added, draft, actor=ADMIN, now=NOON, permitted=PERMITTED)
+
+    assert changed == await stored(store, added)
+    assert (changed.url, changed.description) == ("https://new.example/", "new")
+    assert (changed.hosts, set(changed.since)) == ((HOST, OTHER), {HOST, OTHER})
 
 
 async def test_a_change_that_changes_nothing_writes_nothing(store: Store) -> None:
@@ -411,3 +426,35 @@ async def test_no_more_than_the_most_is_queued_at_once(store: Store) -> None:
     )
 
     assert count == MOST_AT_ONCE
+
+
+async def test_whoever_asks_again_and_again_does_not_fill_the_store(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redelivering, "_MOST_WAITING", 250)
+    added = await add(store)
+    await happen(store, *range(200))
+
+    async def ask() -> int:
+        return await redeliver_many(
+            store, added, since=None, until=None, only_failed=False, actor=ADMIN, now=NOON + timedelta(days=1)
+        )
+
+    assert await ask() == 200
+    with pytest.raises(ConfigError, match=r"300 deliveries wait for .* \(100 were queued now\)"):
+        await ask()
+    with pytest.raises(ConfigError, match=r"\(0 were queued now\)"):
+        await ask()
+
+
+async def test_a_host_taken_from_an_endpoint_is_not_delivered_again(store: Store) -> None:
+    added = await add(store)
+    await happen(store, 0)
+    delivery = await tried(store, added, 1, DeliveryState.DEAD)
+    await endpoints.change(
+        store, added, replace(DRAFT, hosts=[OTHER]), actor=ADMIN, now=NOON, permitted=PERMITTED
+    )
+
+    with pytest.raises(ConfigError, match=f"does not get the events of {HOST}"):
+        await redeliver(store, delivery, actor=ADMIN, now=NOON)
+    assert await waiting(store, added) == []

@@ -5,7 +5,7 @@ from typing import Any
 
 from bridge.pipeline.retain import empty_quarantine
 from bridge.policy.change import Change, Put
-from bridge.policy.record import Incident, InteractionState, Peer, Quarantine
+from bridge.policy.record import Incident, InteractionState, Peer, Quarantine, Triage
 from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store
@@ -28,6 +28,7 @@ async def test_old_quarantine_is_deleted_and_makes_room(
     interaction = make_interaction("i1", **usual(incident), original=b"x" * 100)
     peer = Peer(host=HOST, domain=PEER, quarantined=3, first_seen_at=NOON, last_seen_at=NOON)
     await put(store, incident, interaction, peer, Quarantine(host=HOST, interactions=7, size_bytes=900))
+    await put(store, Triage(incident_id=incident.id, host=HOST, updated_at=NOON))
 
     assert await empty_quarantine(store, HOST, days=30, now=NOON + timedelta(days=29)) == 0
     assert await empty_quarantine(store, HOST, days=30, now=NOON + timedelta(days=31)) == 1
@@ -39,7 +40,8 @@ async def test_old_quarantine_is_deleted_and_makes_room(
     assert found[names[2]].quarantined == 2  # type: ignore[union-attr]
     room = found[names[3]]
     assert (room.interactions, room.size_bytes) == (6, 800)  # type: ignore[union-attr]
-    assert await load.page(store, keys.incidents(HOST), limit=9) == []
+    for index in (keys.incidents(HOST), keys.incidents_made(HOST), keys.triaged(HOST)):
+        assert await load.page(store, index, limit=9) == []
     assert await load.page(store, keys.texts(HOST, incident.identity.text), limit=9) == []
 
 

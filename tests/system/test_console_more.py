@@ -4,22 +4,39 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import pytest
 import pytest_asyncio
 
 from bridge.config import load_settings
+from bridge.iodef.model import Impact, IncidentId
+from bridge.iodef.model import Incident as Document
 from bridge.pipeline.sign_in import make_link
 from bridge.policy.change import Change, Put
-from bridge.policy.record import Delivery, DeliveryState, Endpoint, Peer
+from bridge.policy.record import (
+    Delivery,
+    DeliveryState,
+    Edition,
+    Endpoint,
+    Incident,
+    Interaction,
+    InteractionState,
+    Peer,
+    Record,
+    Way,
+    incident_id,
+)
 from bridge.policy.sessions import Role
+from bridge.policy.trust import Authentication, Direction, Stream, Trust
 from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store, close, open_store
 from bridge.web.console import find
+from bridge.xep0268.model import Kind, Status
 from deploy.servers import Authority
 from tests.pipeline.consumer import Consumer, always, consuming
-from tests.system.browser import Browser, Page
+from tests.system.browser import DESK, PHONE, Browser, Page
 from tests.system.servers import Bridge, Lab, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -55,7 +72,7 @@ class Desk:
         await eventually(lambda: page.tab.url == f"{self.url}/")
         return page
 
-    async def put(self, *records: Peer | Delivery | Endpoint) -> None:
+    async def put(self, *records: Record) -> None:
         """Store these."""
         async with self.store() as store:
             await commit(store, Change(puts=tuple(Put(None, one) for one in records)))
@@ -296,3 +313,67 @@ async def test_what_concerns_the_bridge_as_a_whole_is_not_for_viewers(desk: Desk
         page = await desk.enter(await browser.page(), role)
         await page.goto(f"{desk.url}/audit")
         assert ("whole-bridge" in await page.text("main")) is is_shown
+
+
+async def reported(
+    desk: Desk, text: str, *, impact: str = "", days_ago: int = 0, peer: str = "b.test"
+) -> None:
+    """Let a peer have reported an incident, some days ago."""
+    at = datetime.now(UTC) - timedelta(days=days_ago)
+    identity = IncidentId(name=peer, text=text)
+    document = Document(identity=identity, impacts=(Impact(type=impact),) if impact else ())
+    own = incident_id(HOST, peer, identity)
+    interaction = Interaction(
+        id=f"i-{text}", host=HOST, peer=peer, kind=Kind.REPORT, way=Way.RECEIVED, sender=peer, iq_id="q",
+        received_at=at, trust=Trust.TRUSTED, quarantined=False, digest=text, status=None, document=document,
+        stream=Stream(direction=Direction.INCOMING, encrypted=True, authentication=Authentication.CERTIFICATE),
+        repairs=(), incident_id=own, state=InteractionState.ANSWERED,
+    )  # fmt: skip
+    edition = Edition(interaction_id=interaction.id, received_at=at, status=Status.NEW)
+    incident = Incident(
+        id=own, host=HOST, reporter=peer, identity=identity, status=Status.NEW, quarantined=False, severity=None,
+        summary=f"incident {text}", created_at=at, updated_at=at, editions=(edition,),
+    )  # fmt: skip
+    await desk.put(interaction, incident)
+
+
+async def test_charts_say_the_same_as_their_tables(desk: Desk, browser: Browser) -> None:
+    await desk.put(Peer(host=HOST, domain="b.test", last_seen_at=datetime.now(UTC)))
+    await desk.put(Peer(host=HOST, domain="xn--mller-kva.test", last_seen_at=datetime.now(UTC)))
+    for number in range(8):
+        await reported(desk, f"c{number}", impact="dos" if number < 5 else HOSTILE, days_ago=number)
+    await reported(desk, "old", impact="dos", days_ago=200, peer="xn--mller-kva.test")
+    page = await desk.enter(await browser.page())
+    await page.goto(f"{desk.url}/charts")
+    assert await page.tab.locator("svg.chart").count() == 3
+    assert "8 incidents" in await page.text("h2")
+    for one in await page.tab.locator("summary").all():
+        await one.click()
+    tables = [await one.inner_text() for one in await page.tab.locator("tbody").all()]
+    assert tables[0].count("\t1") == 8
+    assert "b.test\t8" in tables[1]
+    assert "dos\t5" in tables[2]
+    assert f"{SHOWN}\t3" in tables[2]
+    assert await page.tab.locator("svg.chart desc").nth(1).text_content() == "b.test: 8"
+    assert await page.tab.locator("main b, main script").count() == 0
+
+    await page.click("52 weeks")
+    assert "9 incidents" in await page.text("h2")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+async def test_every_page_fits_the_window(
+    desk: Desk, browser: Browser, size: tuple[int, int], scheme: Literal["light", "dark"]
+) -> None:
+    page = await desk.enter(await browser.page(size=size, scheme=scheme))
+    one, _ = await new_endpoint(desk, page, "/fits")
+    await try_out(desk, page, one, state=DeliveryState.DELIVERED, text="204 in")
+    for name, path in {
+        "endpoints": "/endpoints", "endpoint": f"/endpoints/{one.id}", "endpoint-new": "/endpoints/new",
+        "remove": f"/endpoints/{one.id}/remove", "charts": "/charts", "audit": "/audit?target=p7",
+    }.items():  # fmt: skip
+        await page.goto(desk.url + path)
+        await page.picture(f"more-{name}-{'phone' if size == PHONE else 'desk'}-{scheme}")
+        assert await page.overflow() == 0, name
+    assert await page.post(f"/endpoints/{one.id}/remove") == 303

@@ -1,26 +1,27 @@
 """What is said of endpoints: bodies, queries, answers.
 
-House rule: a secret is in `EndpointSecret` and nowhere else, the values of headers are in no answer.
+House rule: a secret is in `EndpointSecret` and nowhere else, the values of headers are in no answer; a URL's query,
+which may hold a credential, is shown to whom may change it.
 """
 
 from datetime import datetime
 from typing import Annotated, Any, Final, Self
 
-from pydantic import AfterValidator, AwareDatetime, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from bridge.errors import ConfigError
 from bridge.iodef.model import Severity
 from bridge.pipeline import redeliver
-from bridge.policy.record import DeliveryState, Endpoint, QuarantineFilter
+from bridge.policy.record import DeliveryState, Endpoint, QuarantineFilter, Scope
 from bridge.web.api.deliveries import may
-from bridge.web.api.model import Body, Domain, Line, Out, PageQuery
+from bridge.web.api.model import Body, Domain, Line, Moment, Out, PageQuery
 from bridge.web.api.router import Call
+from bridge.web.auth import has
 from bridge.webhooks.event import EventType
 from bridge.webhooks.signature import decode_secret
 from bridge.webhooks.subscription import MAX_HEADERS, MAX_URL_CHARACTERS
 
 _MOST: Final = 100
-_FIRST_YEAR, _LAST_YEAR = 1970, 2999
 
 
 def _left_out() -> Any:
@@ -36,20 +37,16 @@ def _secret(value: str) -> str:
     return value
 
 
-def _moment(value: datetime) -> datetime:
-    if not _FIRST_YEAR <= value.year <= _LAST_YEAR:
-        raise ValueError(f"must lie in the years {_FIRST_YEAR} to {_LAST_YEAR}")
-    return value
-
-
-Moment = Annotated[AwareDatetime, AfterValidator(_moment)]
+def _without_query(url: str) -> str:
+    place, mark, _ = url.partition("?")
+    return f"{place}?…" if mark else place
 
 
 class EndpointView(Out):
     """An endpoint, without its secrets."""
 
     id: str
-    url: str
+    url: str = Field(description="A token that may not write sees `?…` in place of its query.")
     hosts: tuple[str, ...] = Field(description="Whose events it gets, of the hosts that the token may see.")
     may_change: bool = Field(
         description="false: it gets events of a host too that the token may not see, so it is shown only."
@@ -73,10 +70,11 @@ class EndpointView(Out):
     @classmethod
     def of(cls, endpoint: Endpoint, call: Call, **more: Any) -> Self:
         """Show it to who calls."""
-        made = {"hosts", "may_change", "headers", "is_enabled", "secret"}
+        made = {"url", "hosts", "may_change", "headers", "is_enabled", "secret"}
         hosts = tuple(host for host in endpoint.hosts if may(call.token, host))
         return cls(
             **{name: getattr(endpoint, name) for name in cls.model_fields if name not in made},
+            url=endpoint.url if has(call.token, Scope.WRITE) else _without_query(endpoint.url),
             hosts=hosts,
             may_change=len(hosts) == len(endpoint.hosts),
             headers=tuple(sorted(endpoint.headers)),
@@ -124,6 +122,7 @@ class _Fields(Body):
 _URL = Field(
     min_length=1,
     max_length=MAX_URL_CHARACTERS,
+    examples=["https://consumer.example/incidents"],
     description="https, to a public address; no user name, no fragment. The operator can allow other networks.",
 )
 

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from bridge.errors import MalformedError
 from bridge.iodef.model import Severity
@@ -13,7 +13,7 @@ from bridge.policy.record import Incident, Interaction, Record, Scope, Triage, T
 from bridge.store import keys, load
 from bridge.store.keys import RecordName
 from bridge.web.api import paging
-from bridge.web.api.model import Body, Domain, Line, PageQuery, Query, Text
+from bridge.web.api.model import Body, Domain, Line, PageQuery, Query, QueryMoment, Text
 from bridge.web.api.router import XML, Answer, Call, Route, not_found
 from bridge.web.api.search import Filters, find
 from bridge.web.api.views import (
@@ -54,8 +54,8 @@ class IncidentsQuery(PageQuery):
     identity: Annotated[str, Field(min_length=1, max_length=1000)] | None = Field(
         default=None, description="The text of its IncidentID; finds nothing that lies in quarantine."
     )
-    since: AwareDatetime | None = Field(default=None, description="Made at or after this time.")
-    until: AwareDatetime | None = Field(default=None, description="Made before this time.")
+    since: QueryMoment | None = Field(default=None, description="Made at or after this time.")
+    until: QueryMoment | None = Field(default=None, description="Made before this time.")
 
     def filters(self) -> Filters:
         """What is looked for."""

@@ -12,6 +12,7 @@ from bridge.iodef.model import Incident as Document
 from bridge.pipeline import compose, originate
 from bridge.pipeline.compose import Details, PrivateError
 from bridge.pipeline.originate import Origin
+from bridge.policy.admit import WATERMARK
 from bridge.policy.record import Incident, Interaction, Outcome, Scope, Way
 from bridge.store import keys, load
 from bridge.web.api.router import PREFIX, Answer, Call, Route, invalid, not_found
@@ -34,6 +35,9 @@ TAG: Final = "interactions"
 def _origin(call: Call, host: str, to: tuple[str, ...]) -> Origin:
     if host in to:
         raise invalid(f"to/{to.index(host)}", "is this host itself")
+    if call.service.health is not None and call.service.fill >= WATERMARK:
+        detail = "the store is nearly full, and what peers send comes first; its operators know"
+        raise ProblemError("unavailable", detail, headers={"Retry-After": "60"})
     return Origin(host=host, to=tuple(dict.fromkeys(to)), now=call.now, new_id=call.new_id)
 
 

@@ -4,12 +4,17 @@ House rules: what comes in is strict, nothing unknown passes; what goes out is o
 fields are documented where a name does not say it all.
 """
 
-from typing import Annotated, Any
+import re
+from datetime import datetime
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from bridge.errors import MalformedError
 from bridge.xmpp.jid import prep_domain
+
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
+_FIRST_YEAR, _LAST_YEAR = 1970, 2999
 
 
 class Body(BaseModel):
@@ -35,7 +40,10 @@ class PageQuery(Query):
 
     limit: int = Field(default=50, ge=1, le=200, description="At most so many; a page may be shorter.")
     cursor: str | None = Field(
-        default=None, max_length=1000, description="`next` of the page before, with the same filters."
+        default=None,
+        max_length=1000,
+        pattern="^[A-Za-z0-9_-]*$",
+        description="`next` of the page before, with the same filters.",
     )
 
     def filters_given(self) -> list[Any]:
@@ -67,6 +75,21 @@ def _line(value: str) -> str:
     return _visible(value)
 
 
+def _written(value: object) -> object:
+    """Refuse bare numbers, which would count as seconds since 1970."""
+    if isinstance(value, str) and not _DATE.match(value):
+        raise ValueError("must be a date and time with its zone, such as 2026-11-21T03:00:00Z")
+    return value
+
+
+def _sane(value: datetime) -> datetime:
+    if not _FIRST_YEAR <= value.year <= _LAST_YEAR:
+        raise ValueError(f"must lie in the years {_FIRST_YEAR} to {_LAST_YEAR}")
+    return value
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_sane)]
+QueryMoment = Annotated[Moment, BeforeValidator(_written)]
 Text = Annotated[str, AfterValidator(_visible)]
 Line = Annotated[str, AfterValidator(_line)]
 Domain = Annotated[str, Field(min_length=1, max_length=1023), AfterValidator(_domain)]

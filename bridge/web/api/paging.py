@@ -53,6 +53,8 @@ def decode(cursor: str, *kinds: type, of: str) -> tuple[str | int, ...]:
     for part, kind in zip(parts, kinds, strict=True):
         if type(part) is not kind or (isinstance(part, int) and not 0 <= part <= _HIGHEST):
             raise _bad("is not a cursor that was given here")
+        if isinstance(part, str) and any("\ud800" <= letter <= "\udfff" for letter in part):
+            raise _bad("is not a cursor that was given here")
     return parts
 
 

@@ -5,6 +5,7 @@ is neither lost nor repeated. A filter that an index serves is crossed with the 
 index is small; else the list is walked, at most `_MOST_WALKED` records a page.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -110,14 +111,14 @@ async def find(
         top = (keys.milliseconds(filters.until), "")
         before = top if before is None else min(before, top)
     found: list[tuple[Incident, Triage | None]] = []
-    walked, last = 0, before
+    walked, last, looks = 0, before, filters.looks_at_records
     async for entries in _walk(store, hosts, filters, limit=limit, before=before):
-        pairs = await _records(store, entries)
+        pairs = await _records(store, hosts, entries)
         for (member, score), pair in zip(entries, pairs, strict=True):
             if len(found) == limit or walked == _MOST_WALKED:
                 return Found(incidents=tuple(found), last=last)
             walked, last = walked + 1, (score, member)
-            if pair is not None and filters.match(*pair):
+            if pair is not None and (not looks or filters.match(*pair)):
                 found.append(pair)
     return Found(incidents=tuple(found), last=None)
 
@@ -128,7 +129,7 @@ async def _walk(
     """Yield entries in order, some at a time, back to `filters.since`."""
     lowest = 0 if filters.since is None else keys.milliseconds(filters.since)
     few = await _few(store, hosts, filters)
-    size = _AT_ONCE if filters.looks_at_records else limit + 1
+    size = _AT_ONCE if few is None and filters.looks_at_records else limit + 1
     while True:
         if few is None:
             made = [keys.incidents_made(host) for host in hosts]
@@ -160,13 +161,20 @@ async def _few(store: Store, hosts: Sequence[str], filters: Filters) -> list[Ent
     return sorted(found, key=lambda entry: (entry[1], entry[0]), reverse=True)
 
 
-async def _records(store: Store, entries: Sequence[Entry]) -> list[tuple[Incident, Triage | None] | None]:
-    """Load incidents and what operators think of them, in one round trip; None for one that is gone."""
-    names = [keys.incident(member) for member, _ in entries] + [keys.triage(member) for member, _ in entries]
-    records = (await load.fetch(store, names=names)).records
+async def _records(
+    store: Store, hosts: Sequence[str], entries: Sequence[Entry]
+) -> list[tuple[Incident, Triage | None] | None]:
+    """Load incidents, and what operators think of those they touched; None for one that is gone."""
+    members = [member for member, _ in entries]
+    fetched, touched = await asyncio.gather(
+        load.fetch(store, names=[keys.incident(member) for member in members]),
+        asyncio.gather(*(load.those_in(store, keys.triaged(host), members) for host in hosts)),
+    )
+    names = [keys.triage(member) for some in touched for member in some]
+    triages = (await load.fetch(store, names=names)).records if names else {}
     found: list[tuple[Incident, Triage | None] | None] = []
-    for member, _ in entries:
-        incident, triage = records[keys.incident(member)], records[keys.triage(member)]
+    for member in members:
+        incident, triage = fetched.records[keys.incident(member)], triages.get(keys.triage(member))
         known = triage if isinstance(triage, Triage) else None
         found.append((incident, known) if isinstance(incident, Incident) else None)
     return found

@@ -10,6 +10,7 @@ from bridge.web.api import (
     approvals,
     deliveries,
     endpoints,
+    events,
     incidents,
     interactions,
     mitigations,
@@ -27,6 +28,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *peers.ROUTES,
     *endpoints.ROUTES,
     *deliveries.ROUTES,
+    *events.ROUTES,
     *schemas.ROUTES,
 )
 

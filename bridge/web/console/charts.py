@@ -26,6 +26,7 @@ _ROW: Final = 28
 _NAMES: Final = 168
 _NUMBERS: Final = 62
 _SPACE: Final = 8
+_MOST_NAME: Final = 24
 # strips
 _CELL: Final = 10
 _STATES: Final = frozenset({"delivered", "pending", "dead"})
@@ -69,7 +70,7 @@ def ranked(bars: Sequence[Bar], *, name: str, title: str, text: str) -> Markup:
     for number, bar in enumerate(bars):
         y = number * _ROW
         width = widest * max(0, bar.value) / most
-        drawn.append(_boxed(bar.label, 0, y, _NAMES, _ROW, anchor="end"))
+        drawn.append(_boxed(_end(bar.label), 0, y, _NAMES, _ROW, anchor="end"))
         drawn.append(_rect(_NAMES + _SPACE, y + 5, width, _ROW - 10, bar))
         drawn.append(
             _boxed(_short(bar.value), _NAMES + 2 * _SPACE + width, y, _NUMBERS, _ROW, anchor="start")
@@ -98,6 +99,11 @@ def scale(most: int) -> int:
                 return top * step // 2
         top *= 10
     return top
+
+
+def _end(label: str) -> str:
+    """The end of a label, which says of a server whose it is."""
+    return label if len(label) <= _MOST_NAME else f"…{label[1 - _MOST_NAME :]}"
 
 
 def _short(value: int) -> str:

@@ -27,7 +27,7 @@ _OF_AN_ENDPOINT: Final = (DeliveryState.DEAD, DeliveryState.PENDING)
 STATES: Final = {
     "": "all",
     DeliveryState.DEAD.value: "given up",
-    DeliveryState.PENDING.value: "waiting, or tried again",
+    DeliveryState.PENDING.value: "waiting",
 }
 
 

@@ -27,7 +27,7 @@ from bridge.store.connect import Durability, Store
 from bridge.web import health
 from bridge.web.api import table
 from bridge.web.problems import problems
-from bridge.web.state import SERVICE, Service
+from bridge.web.state import SERVICE, Service, end_streams
 from bridge.webhooks import signature
 from bridge.xep0268.model import Status
 from tests.pipeline.conftest import server, store
@@ -126,6 +126,7 @@ def make_app(service: Service) -> web.Application:
     app = web.Application(client_max_size=signature.MAX_BODY_BYTES, middlewares=[problems])
     app[SERVICE] = service
     app.add_routes([*health.routes(), *table.routes()])
+    app.on_shutdown.append(end_streams)
     return app
 
 

@@ -182,6 +182,16 @@ async def test_whoever_may_only_read_changes_nothing(api: Api) -> None:
     assert (await reader("GET", path)).body["url"] == URL
 
 
+async def test_whoever_may_only_read_does_not_see_the_query_of_a_url(api: Api) -> None:
+    made = await added(api, url=f"{URL}?key=hush")
+    assert made["url"] == f"{URL}?key=hush"
+    path = f"/endpoints/{made['id']}"
+    writer, reader = await api.with_token(Scope.WRITE), await api.with_token(Scope.READ, Scope.APPROVE)
+    assert (await writer("GET", path)).body["url"] == made["url"]
+    assert (await reader("GET", path)).body["url"] == f"{URL}?…"
+    assert "hush" not in str((await reader("GET", "/endpoints")).body)
+
+
 async def test_an_endpoint_of_a_host_that_the_token_may_not_see_does_not_exist(
     api: Api, store: Store
 ) -> None:

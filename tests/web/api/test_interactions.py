@@ -317,3 +317,16 @@ async def test_what_cannot_be_forwarded_is_a_conflict(api: Api, store: Store) ->
     before = await items(store)
     reply = await api("POST", "/interactions", {"kind": "report", "incident": incident.id, "to": ["c.test"]})
     assert (reply.status, await items(store)) == (409, before)
+
+
+async def test_nothing_is_sent_once_the_store_is_nearly_full(api: Api, store: Store) -> None:
+    api.service.health = replace(await load.health(store), used_bytes=api.service.max_bytes)
+    body = {"host": HOST, "to": ["peer.test"], "details": DETAILS}
+    key = {"Idempotency-Key": "k1"}
+
+    full = await api("POST", "/incidents", body, headers=key)
+
+    assert (full.status, full.headers["Retry-After"]) == (503, "60")
+    assert await items(store) == 0
+    api.service.health = replace(api.service.health, used_bytes=0)
+    assert (await api("POST", "/incidents", body, headers=key)).status == 201

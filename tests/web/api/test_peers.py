@@ -1,5 +1,7 @@
 """Peers over the API."""
 
+import base64
+import json
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from bridge.policy.trust import Trust
 from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store
+from bridge.web.api import paging
 from tests.web.api.conftest import HOST, NOW, OTHER, Api, blamed
 
 
@@ -105,3 +108,12 @@ async def test_a_token_of_one_host_needs_not_name_it_and_may_name_no_other(api: 
     assert (await bound("PUT", "/peers/peer.test", {"trust": "blocked"})).body["host"] == HOST
     refused = await bound("PUT", f"/peers/peer.test?host={OTHER}", {"trust": "blocked"})
     assert (refused.status, blamed(refused)) == (400, ["host"])
+
+
+async def test_a_made_up_cursor_that_is_no_text_is_refused(api: Api, store: Store) -> None:
+    await put_peers(store, *(Peer(host=HOST, domain=f"{letter}.test") for letter in "xyz"))
+    given = (await api("GET", "/peers?limit=1")).body["next"]
+    of = json.loads(base64.urlsafe_b64decode(given + "=" * (-len(given) % 4)))[0]
+    made = paging.encode((HOST, "\ud800"), of=of)
+    reply = await api("GET", f"/peers?limit=1&cursor={made}")
+    assert (reply.status, blamed(reply)) == (400, ["cursor"])
