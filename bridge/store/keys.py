@@ -272,9 +272,7 @@ def index_entries(record: Record) -> Entries:  # noqa: C901, PLR0911 - one case 
             entry = (record.domain, milliseconds(record.last_seen_at))
             is_forwarded_to = record.is_forwarded_to and record.trust is Trust.TRUSTED
             named = {peers(record.host): entry, peer_names(record.host): (record.domain, 0)}
-            return named | (
-                {forwarded_to(record.host): entry} if is_forwarded_to else {}
-            )
+            return named | ({forwarded_to(record.host): entry} if is_forwarded_to else {})
         case Endpoint():
             entry = (record.id, milliseconds(record.created_at))
             return dict.fromkeys((ENDPOINTS, *(endpoints(host) for host in record.hosts)), entry)
