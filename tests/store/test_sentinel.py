@@ -56,7 +56,8 @@ def fresh() -> Iterator[Trio]:
 @pytest.fixture
 async def store(trio: Trio) -> AsyncIterator[Store]:
     opened = await open_store(trio.url, patience_seconds=3)
-    await opened.redis.flushall()
+    if primary := trio.primary():
+        primary.cli("FLUSHALL")
     yield opened
     await close(opened)
 
@@ -166,8 +167,10 @@ async def test_a_lane_taken_again_after_a_failover_has_another_token(store: Stor
     assert again.token != first.token
 
 
-async def test_scripts_are_brought_to_a_server_that_does_not_know_them(store: Store) -> None:
-    await store.redis.script_flush()
+async def test_scripts_are_brought_to_a_server_that_does_not_know_them(trio: Trio, store: Store) -> None:
+    primary = trio.primary()
+    assert primary is not None
+    assert primary.cli("SCRIPT", "FLUSH") == "OK"
     assert (await commit(store, item(1))).left == ()
 
 
@@ -195,7 +198,7 @@ async def test_every_server_must_be_durable_and_the_lines_that_make_it_so_are_to
     with pytest.raises(ConfigError) as refused:
         await check_durability(store, durability="disk")
 
-    line = f"redis-cli -u redis://:***@{replica.address}:{PORT}/ CONFIG SET min-replicas-to-write 1"
+    line = f"redis-cli -u redis://incident-bridge:***@{replica.address}:{PORT}/ CONFIG SET min-replicas-to-write 1"
     assert line in str(refused.value)
     assert str(refused.value).count("min-replicas-to-write is 0") == 1
     replica.cli("CONFIG", "SET", "min-replicas-to-write", "1")

@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from deploy.servers import Process, fetch, until
+from deploy.servers import ROOT, Process, fetch, until
 
 PORT, SENTINEL_PORT = 16379, 26379
+EXAMPLE = "192.0.2.1"
 NAME = "incidents"
-# Sentinel writes its file anew without quotes: no spaces.
-PASSWORD, SENTINEL_PASSWORD = "word@of:the/store", "word@of:the/sentinels"
+PASSWORD, SENTINEL_PASSWORD = "word@of:the/bridge", "word@of:the/sentinels"
 DOWN_AFTER_MS = 1000
 Inside = Callable[[str], Sequence[str]]
 
@@ -33,12 +33,13 @@ def anywhere(_: str) -> Sequence[str]:
 class Machine:
     """One of the three: a Redis that may be the primary, and a sentinel."""
 
-    def __init__(self, folder: Path, address: str, *, first: str, inside: Inside, durable: bool) -> None:
+    def __init__(self, folder: Path, address: str, *, first: str, inside: Inside) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.address = address
         self.folder = folder
         self.commands = fetch("redis")
         self.words = inside(address)
+        (folder / "users.acl").write_text(_users())
         settings = {
             "bind": address,
             "replica-announce-ip": address,
@@ -46,39 +47,44 @@ class Machine:
             "dir": str(folder),
             "appendonly": "yes",
             "appendfsync": "always",
-            "save": "",
+            "save": '""',
             "maxmemory": "256mb",
             "maxmemory-policy": "noeviction",
-            "requirepass": PASSWORD,
-            "masterauth": PASSWORD,
+            "aclfile": str(folder / "users.acl"),
+            "masteruser": "replica",
+            "masterauth": "change-me-replica",
             "repl-timeout": "5",
             "repl-diskless-sync-delay": "0",
-            **({"min-replicas-to-write": "1", "min-replicas-max-lag": "3"} if durable else {}),
+            "min-replicas-to-write": "1",
+            "min-replicas-max-lag": "3",
+            **({} if address == first else {"replicaof": f"{first} {PORT}"}),
         }
-        lines = [f"{name} {_quoted(value)}\n" for name, value in settings.items()]
-        lines += [f"replicaof {first} {PORT}\n"] if address != first else []
+        lines = [f"{name} {value}\n" for name, value in settings.items()]
         (folder / "redis.conf").write_text("".join(lines))
         self.store = Process(
             [*self.words, self.commands / "redis-server", folder / "redis.conf"], log=folder / "store.log"
         )
-        (folder / "sentinel.conf").write_text(
-            f"bind {address}\nport {SENTINEL_PORT}\ndir {folder}\nrequirepass {_quoted(SENTINEL_PASSWORD)}\n"
-            f"sentinel monitor {NAME} {first} {PORT} 2\nsentinel auth-pass {NAME} {_quoted(PASSWORD)}\n"
-            f"sentinel announce-ip {address}\n"
-            f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}\n"
-            f"sentinel failover-timeout {NAME} 6000\nsentinel sentinel-pass {_quoted(SENTINEL_PASSWORD)}\n"
-        )
+        (folder / "sentinel.conf").write_text(f"{_sentinel(address, first)}dir {folder}\n")
         self.sentinel = Process(
             [*self.words, self.commands / "redis-server", folder / "sentinel.conf", "--sentinel"],
             log=folder / "sentinel.log",
         )
 
-    def cli(self, *words: str, port: int = PORT, password: str = PASSWORD) -> str:
-        """Run redis-cli against the Redis here, or the sentinel; what it printed."""
+    def cli(self, *words: str) -> str:
+        """Run redis-cli against the Redis here, as its admin; what it printed."""
+        return self._cli("-p", str(PORT), "--user", "admin", "-a", "change-me-admin", *words)
+
+    def ask_sentinel(self, *words: str) -> str:
+        """Run redis-cli against the sentinel here."""
+        return self._cli("-p", str(SENTINEL_PORT), "-a", SENTINEL_PASSWORD, *words)
+
+    def _cli(self, *words: str) -> str:
         argv = [
             *self.words,
             str(self.commands / "redis-cli"),
-            *("-h", self.address, "-p", str(port), "-a", password, "--no-auth-warning"),
+            "-h",
+            self.address,
+            "--no-auth-warning",
             *words,
         ]
         try:
@@ -86,10 +92,6 @@ class Machine:
         except subprocess.TimeoutExpired:
             return ""
         return done.stdout.strip()
-
-    def ask_sentinel(self, *words: str) -> str:
-        """Run redis-cli against the sentinel here."""
-        return self.cli(*words, port=SENTINEL_PORT, password=SENTINEL_PASSWORD)
 
     def start(self) -> None:
         """Start both."""
@@ -111,19 +113,15 @@ class Machine:
         self.store.thaw()
 
     def lock_out(self) -> None:
-        """Let no replica and no sentinel in any more, while clients that are connected go on: half a partition."""
-        self.cli("CONFIG", "SET", "requirepass", "nobody knows")
-        for kind in ("replica", "pubsub"):
-            self.cli("CLIENT", "KILL", "TYPE", kind, password="nobody knows")
-        listed = self.cli("CLIENT", "LIST", password="nobody knows")
-        for line in listed.splitlines():
-            if "name=sentinel-" in line:
-                number = line.split()[0].partition("=")[2]
-                self.cli("CLIENT", "KILL", "ID", number, password="nobody knows")
+        """Let no replica and no sentinel in any more, while clients go on: half a partition."""
+        for user in ("replica", "sentinel"):
+            self.cli("ACL", "SETUSER", user, "off")
+            self.cli("CLIENT", "KILL", "USER", user)
 
     def let_in(self) -> None:
         """End `lock_out`."""
-        self.cli("CONFIG", "SET", "requirepass", PASSWORD, password="nobody knows")
+        for user in ("replica", "sentinel"):
+            self.cli("ACL", "SETUSER", user, "on")
 
     def stop(self) -> None:
         """End both."""
@@ -140,11 +138,9 @@ class Machine:
 class Trio:
     """Three machines; the first is the primary at first."""
 
-    def __init__(
-        self, folder: Path, addresses: Sequence[str], *, inside: Inside = anywhere, durable: bool = True
-    ) -> None:
+    def __init__(self, folder: Path, addresses: Sequence[str], *, inside: Inside = anywhere) -> None:
         self.machines = [
-            Machine(folder / f"m{number}", address, first=addresses[0], inside=inside, durable=durable)
+            Machine(folder / f"m{number}", address, first=addresses[0], inside=inside)
             for number, address in enumerate(addresses)
         ]
 
@@ -153,7 +149,7 @@ class Trio:
         """What `[store] url` takes."""
         hosts = ",".join(f"{machine.address}:{SENTINEL_PORT}" for machine in self.machines)
         password, another = quote(PASSWORD, safe=""), quote(SENTINEL_PASSWORD, safe="")
-        return f"sentinel://:{password}@{hosts}/{NAME}?sentinel_password={another}"
+        return f"sentinel://incident-bridge:{password}@{hosts}/{NAME}?sentinel_password={another}"
 
     def start(self) -> None:
         """Start all and wait until everybody knows everybody."""
@@ -200,5 +196,22 @@ class Trio:
         return "".join(machine.log() for machine in self.machines)
 
 
-def _quoted(text: str) -> str:
-    return f'"{text}"'
+def _users() -> str:
+    """The users of deploy/, with a password for the bridge that must be quoted in a URL."""
+    text = (ROOT / "deploy/users.acl").read_text() + (ROOT / "deploy/replicas.acl").read_text()
+    return text.replace(">change-me ", f">{PASSWORD} ")
+
+
+def _sentinel(address: str, first: str) -> str:
+    """The sentinel's configuration of deploy/, with these addresses and in a hurry."""
+    changes = {
+        f"{EXAMPLE} 6379": f"{first} {PORT}",
+        EXAMPLE: address,
+        "change-me-sentinels": SENTINEL_PASSWORD,
+        f"down-after-milliseconds {NAME} 2000": f"down-after-milliseconds {NAME} {DOWN_AFTER_MS}",
+    }
+    text = (ROOT / "deploy/sentinel.conf").read_text()
+    for written, used in changes.items():
+        assert written in text, written
+        text = text.replace(written, used)
+    return text
