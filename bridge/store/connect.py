@@ -39,6 +39,9 @@ from bridge.store.sentinel import (
 
 _RETRIES: Final = 20  # with the backoff below: carries a worker over a store restart of about 15 s
 _BACKOFF: Final = ExponentialWithJitterBackoff(base=0.05, cap=1)
+# With sentinels: soon at the new primary; patience ends it.
+_OFTEN: Final = 100
+_SOON: Final = ExponentialWithJitterBackoff(base=0.05, cap=0.3)
 PATIENCE_SECONDS: Final = 25  # above every blocking call; time for the retries
 ENQUEUE_SECONDS: Final = 2  # for RQ's connection where it never blocks
 CONNECT_SECONDS: Final = 5
@@ -202,19 +205,20 @@ def _pool(
         **parse_url(place.url),
         "connection_class": _CONNECTIONS[urlsplit(url).scheme],
         "socket_connect_timeout": CONNECT_SECONDS,
+        "retry": Retry(_BACKOFF, _RETRIES),
     }
     if sentinels is not None:
         options |= {
             "sentinels": sentinels,
             "redis_connect_func": check_role,
             "socket_connect_timeout": REPLICA_SECONDS,
+            "retry": Retry(_SOON, _OFTEN),
         }
     return BlockingConnectionPool(
         max_connections=100,
         timeout=patience_seconds,
         protocol=3,
         socket_timeout=None,  # with one, redis-py calls `asyncio.wait_for`, which loses cancellations before 3.12
-        retry=Retry(_BACKOFF, _RETRIES),
         **options,
     )
 
