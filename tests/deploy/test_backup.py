@@ -65,8 +65,8 @@ async def test_a_backup_of_a_live_store_restored_to_a_new_one_holds_every_incide
         new.start()
         bridge.store = new
         bridge.write_configuration()
-        bridge.json("check", "--rebuild-indexes", code=3)  # the service is not there yet
         assert bridge.json("incidents", "list")["incidents"] == before
+    bridge.json("check", "--rebuild-indexes", code=3)  # the service is not there yet
     bridge.start_apart()
 
     assert {reply.type for reply in await b.send_iqs(reports[:3])} == {"result"}

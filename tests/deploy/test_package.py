@@ -42,7 +42,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 
 
 def run(*words: str | Path, cwd: Path, env: dict[str, str]) -> str:
-    done = subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
