@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from bridge.errors import ConfigError, MalformedError
+from bridge.store import place
 from bridge.webhooks.signature import decode_secret
 from bridge.webhooks.subscription import Network
 from bridge.xmpp.jid import Jid, prep_domain
@@ -66,8 +67,8 @@ def half_of_memory() -> int:
 
 def store_url(value: str) -> str:
     """A store's URL, or "" for the embedded one."""
-    if value and urlsplit(value).scheme not in {"unix", "redis", "rediss"}:
-        raise ValueError('must begin with unix://, redis:// or rediss://, or be "" for the embedded store')
+    if value:
+        place.read(value)
     return value
 
 

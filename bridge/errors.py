@@ -9,6 +9,7 @@
     ├── SignatureError      a signed message is not from whom it says: answer 401, tell the operator
     │   └── TimestampError  it is, but one of the two clocks is wrong
     └── ConfigError         the operator's: says what to change, and where
+        └── FormatError     also UnavailableError: a newer release wrote this; whoever runs that one can go on with it
 
 The base class is caught only at the three edges: `web/`, `worker/`, `cli/`.
 """
@@ -109,3 +110,7 @@ class TimestampError(SignatureError):
 
 class ConfigError(BridgeError):
     """The configuration or the environment is not usable; the message says what to type."""
+
+
+class FormatError(ConfigError, UnavailableError):
+    """A newer release wrote this; a worker of this one leaves it to those of that one."""

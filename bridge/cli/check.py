@@ -23,13 +23,16 @@ from bridge.errors import BridgeError, ConfigError, UnavailableError
 from bridge.log import visible
 from bridge.store import load
 from bridge.store.connect import Store, check_durability
+from bridge.store.place import at
 from bridge.store.rebuild import rebuild_indexes
+from bridge.store.sentinel import Servers
 from bridge.webhooks.signature import TOLERANCE_SECONDS
 
 _NOTABLE_OFFSET_SECONDS = 30
 _OTHERS_MAY_READ = 0o004
 _MIB = 1024 * 1024
 _WORKER_SEEN_SECONDS = 30
+_REPLICAS = 2
 _FIX_CLOCK = "timedatectl set-ntp true   (on whichever machine is wrong)"
 _ENABLE_MODULE = 'modules_enabled = { "incident_bridge" } for that host, then: prosodyctl restart'
 _FIX_SET_ASIDE = """\
@@ -155,6 +158,8 @@ async def _open_store(store: Store, settings: Settings) -> list[Finding]:
         "assumed": "durability = assumed: not checked, you vouch for it",
     }[durability.mode]
     found = [Finding(what="store", text=f"{kind}; {kept}; {used}")]
+    if store.sentinels is not None:
+        found.append(servers(await store.sentinels.servers()))
     for queue, age_seconds in health.workers_seen.items():
         is_seen = age_seconds is not None and age_seconds <= _WORKER_SEEN_SECONDS
         waiting = f"{count(health.lanes[queue].items, 'item')} waiting"
@@ -166,6 +171,23 @@ async def _open_store(store: Store, settings: Settings) -> list[Finding]:
         text = f"{count(health.set_aside, 'item')} set aside, because workers died of it"
         found.append(Finding(what="set aside", text=text, code=Exit.NO, fix=_FIX_SET_ASIDE))
     return found
+
+
+def servers(known: Servers) -> Finding:
+    """Who is the primary, who follows, and whether another fault may come."""
+    well = [at(one.address) for one in known.replicas if one.is_up and one.is_following]
+    bad = [at(one.address) for one in known.replicas if not (one.is_up and one.is_following)]
+    text = f"primary {at(known.primary)}; replicas: {', '.join(well) or 'none'}"
+    text += f"; not following: {', '.join(bad)}" if bad else ""
+    text += f"; {known.answering} of {count(known.asked, 'sentinel')} answer"
+    fixes = [
+        f"on {one}: systemctl restart redis-server   (its log says why it does not follow)" for one in bad
+    ]
+    if known.answering < known.asked:
+        fixes.append("systemctl restart redis-sentinel   (where it does not answer)")
+    if len(known.replicas) < _REPLICAS:
+        fixes.append(f"add a replica: with fewer than {_REPLICAS}, nothing is stored while one is away")
+    return Finding(what="sentinel", text=text, code=Exit.NO if fixes else Exit.OK, fix="\n".join(fixes))
 
 
 def _service(settings: Settings, problem: str | None) -> Finding:

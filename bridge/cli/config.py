@@ -4,7 +4,6 @@ import argparse
 import json
 from dataclasses import fields
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
@@ -13,6 +12,7 @@ from bridge.cli.arguments import Commands, command, group
 from bridge.cli.output import Exit, Terminal
 from bridge.config import Address, Settings, default_toml, load_settings
 from bridge.log import visible
+from bridge.store.place import shown as hidden_in
 
 REDACTED = "(hidden)"
 
@@ -87,9 +87,4 @@ def _plain(value: Any) -> Any:
 
 def without_password(url: str) -> str:
     """Hide the password of a URL, and a query, which may hold one too."""
-    parts = urlsplit(url)
-    if not parts.password and not parts.query:
-        return url
-    user, at, address = parts.netloc.rpartition("@")
-    hidden = f"{user.partition(':')[0]}:{REDACTED}@{address}" if at else address
-    return urlunsplit(parts._replace(netloc=hidden, query=REDACTED if parts.query else ""))
+    return hidden_in(url, hidden=REDACTED)

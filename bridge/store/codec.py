@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from bridge.errors import ConfigError
+from bridge.errors import FormatError
 from bridge.policy.record import (
     Approval,
     Bucket,
@@ -56,6 +56,7 @@ _CLASSES: Final[dict[str, type[Record]]] = {
     "sign_in": SignIn,
     "session": Session,
 }
+_RETRY_SECONDS: Final = 5  # by then a worker of the newer release has had its chance
 _BESIDE: Final = {"version", "original", "state", "state_at"}
 
 
@@ -74,12 +75,13 @@ def unpack(data: bytes) -> bytes:
     """Undo `pack`.
 
     Raises:
-        ConfigError: a newer release wrote this.
+        FormatError: a newer release wrote this.
     """
     if data[:1] != bytes((FORMAT,)):
-        raise ConfigError(
+        raise FormatError(
             f"the store holds records of format {data[0] if data else 'unknown'}, this release reads up to {FORMAT}: "
-            "install the release that wrote them"
+            "install the release that wrote them",
+            retry_after_seconds=_RETRY_SECONDS,
         )
     unpacker = zlib.decompressobj(zdict=_DICTIONARY)
     return unpacker.decompress(memoryview(data)[1:]) + unpacker.flush()

@@ -15,7 +15,7 @@ from bridge.policy.lanes import events_lane
 from bridge.policy.record import Bucket, Record
 from bridge.policy.sessions import SignIn
 from bridge.store import codec, keys, rq
-from bridge.store.connect import Script, Store, run
+from bridge.store.connect import Script, Store, run_stored
 
 LEASE_SECONDS: float = 10
 RESERVE_SECONDS: Final = 1  # how long a drain counts as alive while its job is being enqueued
@@ -102,7 +102,7 @@ async def commit(
     """
     arguments = _arguments(store, change, leases=leases, keep=keep, once=once)
     spares: dict[str, list[str]] = arguments[0]["spares"]
-    reply = await run(store, Script.COMMIT, json.dumps(arguments[0]), *arguments[1])
+    reply = await run_stored(store, Script.COMMIT, json.dumps(arguments[0]), *arguments[1])
     match reply[0]:
         case b"SEEN":
             raise SeenError(reply[1])
@@ -144,6 +144,7 @@ def _arguments(
         header["keep"] = keep
     if once is not None:
         header["once"] = keys.once(once.id)
+        header["has_replicas"] = store.sentinels is not None
     blobs: list[str | bytes | int] = [item for lease in leases for item in lease.items]
     blobs += [codec.item_bytes(each.item) for each in change.appends]
     blobs += [_event_bytes(each) for each in change.events]

@@ -1,33 +1,51 @@
 """Reach the store: one connection pool, the scripts, and what an unreachable store looks like to everybody else.
 
 House rules: whatever Redis says when it is away, busy, full or a replica leaves this folder as `UnavailableError`;
-a URL is never shown with its password.
+a URL is never shown with its password. Where Sentinel looks after several servers, nothing counts as stored before a
+replica has it (`run_stored`).
 """
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import hiredis
 import redis
 from redis import Redis as BlockingRedis
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.connection import ConnectionPool as BlockingPool
 from redis.retry import Retry as PlainRetry
 
 from bridge.errors import ConfigError, UnavailableError
+from bridge.store.place import Place, read, shown
+from bridge.store.sentinel import (
+    BlockingPrimary,
+    Primary,
+    Sentinels,
+    TlsBlockingPrimary,
+    TlsPrimary,
+    check_role,
+    check_role_blocking,
+)
 
 _RETRIES: Final = 20  # with the backoff below: carries a worker over a store restart of about 15 s
 _BACKOFF: Final = ExponentialWithJitterBackoff(base=0.05, cap=1)
+# With sentinels: soon at the new primary; patience ends it.
+_OFTEN: Final = 100
+_SOON: Final = ExponentialWithJitterBackoff(base=0.05, cap=0.3)
 PATIENCE_SECONDS: Final = 25  # above every blocking call; time for the retries
+ENQUEUE_SECONDS: Final = 2  # for RQ's connection where it never blocks
+CONNECT_SECONDS: Final = 5
+REPLICA_SECONDS: Final = 1  # how long a replica may take to have what the primary has
 _AWAY: Final = (
     redis.exceptions.ConnectionError,  # refused, reset, loading, and no free connection in time
     redis.exceptions.TimeoutError,
@@ -73,6 +91,7 @@ class Store:
     Attributes:
         jobs: RQ's own connection, the only one that blocks; used in threads.
         patience_seconds: after this long a call gives up with `UnavailableError`.
+        sentinels: who says where the primary is; None: there is one server.
     """
 
     redis: Redis
@@ -80,15 +99,7 @@ class Store:
     scripts: dict[Script, Any]
     url: str
     patience_seconds: float
-
-
-def shown(url: str) -> str:
-    """The URL as it may be logged: without its password."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    place = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{place}"))
+    sentinels: Sentinels | None = None
 
 
 @cache
@@ -98,14 +109,21 @@ def script_text(name: str) -> str:
     return (folder / "library.lua").read_text("utf-8") + (folder / f"{name}.lua").read_text("utf-8")
 
 
-def job_connection(url: str, *, retries: int = _RETRIES) -> BlockingRedis:
-    """A connection for RQ, which speaks the blocking client only."""
-    return BlockingRedis.from_url(
-        url,
-        socket_timeout=PATIENCE_SECONDS,
-        socket_connect_timeout=5,
-        retry=PlainRetry(_BACKOFF, retries),
+def job_connection(url: str, *, retries: int = _RETRIES, seconds: float = PATIENCE_SECONDS) -> BlockingRedis:
+    """A connection for RQ, which speaks the blocking client only; `seconds` must exceed what it blocks for."""
+    place = read(url)
+    usual: dict[str, Any] = {"socket_timeout": seconds, "retry": PlainRetry(_BACKOFF, retries)}
+    if not place.sentinels:
+        return BlockingRedis.from_url(place.url, socket_connect_timeout=CONNECT_SECONDS, **usual)
+    pool = BlockingPool.from_url(
+        place.url,
+        place=place,
+        socket_connect_timeout=REPLICA_SECONDS,
+        redis_connect_func=check_role_blocking,
+        **usual,
     )
+    pool.connection_class = TlsBlockingPrimary if url.startswith("sentinels:") else BlockingPrimary
+    return BlockingRedis.from_pool(pool)
 
 
 class _Packing:
@@ -126,14 +144,26 @@ class _Tls(_Packing, SSLConnection): ...
 class _Unix(_Packing, UnixDomainSocketConnection): ...
 
 
-_CONNECTIONS: Final[dict[str, type[Connection]]] = {"redis": _Tcp, "rediss": _Tls, "unix": _Unix}  # type: ignore[dict-item]  # the last shares a base only
+class _Primary(_Packing, Primary): ...
+
+
+class _TlsPrimary(_Packing, TlsPrimary): ...
+
+
+_CONNECTIONS: Final[dict[str, type[Connection]]] = {
+    "redis": _Tcp,
+    "rediss": _Tls,
+    "unix": _Unix,  # type: ignore[dict-item]  # shares a base only
+    "sentinel": _Primary,
+    "sentinels": _TlsPrimary,
+}
 
 
 async def open_store(url: str, *, patience_seconds: float = PATIENCE_SECONDS) -> Store:
     """Open the store and see that it answers.
 
     Args:
-        url: `unix://…`, `redis://…` or `rediss://…`.
+        url: see `place`.
         patience_seconds: see `Store`; a service that must answer soon gives a few seconds.
 
     Raises:
@@ -141,24 +171,26 @@ async def open_store(url: str, *, patience_seconds: float = PATIENCE_SECONDS) ->
         UnavailableError: nothing answers there.
     """
     try:
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=100,
-            connection_class=_CONNECTIONS.get(urlsplit(url).scheme, _Tcp),
-            timeout=patience_seconds,
-            protocol=3,
-            socket_timeout=None,  # with one, redis-py calls `asyncio.wait_for`, which loses cancellations before 3.12
-            socket_connect_timeout=5,
-            retry=Retry(_BACKOFF, _RETRIES),
-        )
-        jobs = job_connection(url, retries=1)  # `recover` does what fails here
+        place = read(url)
+        jobs = job_connection(url, retries=1, seconds=ENQUEUE_SECONDS)  # `recover` does what fails here
+        sentinels = Sentinels(place) if place.sentinels else None
+        pool = _pool(url, place, sentinels, patience_seconds=patience_seconds)
     except ValueError as error:
         raise ConfigError(f"store.url {shown(url)!r} is not usable: {error}") from error
     client: Redis = Redis.from_pool(pool)
     scripts = {name: client.register_script(script_text(name)) for name in Script}
-    store = Store(redis=client, jobs=jobs, scripts=scripts, url=url, patience_seconds=patience_seconds)
+    store = Store(
+        redis=client,
+        jobs=jobs,
+        scripts=scripts,
+        url=url,
+        patience_seconds=patience_seconds,
+        sentinels=sentinels,
+    )
     try:
         async with reaching(store):
+            if sentinels is not None:
+                await sentinels.primary()  # says what is wrong at once, where `ping` would try again
             await client.ping()
     except BaseException:
         await close(store)
@@ -166,10 +198,37 @@ async def open_store(url: str, *, patience_seconds: float = PATIENCE_SECONDS) ->
     return store
 
 
+def _pool(
+    url: str, place: Place, sentinels: Sentinels | None, *, patience_seconds: float
+) -> BlockingConnectionPool:
+    options: dict[str, Any] = {
+        **parse_url(place.url),
+        "connection_class": _CONNECTIONS[urlsplit(url).scheme],
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "retry": Retry(_BACKOFF, _RETRIES),
+    }
+    if sentinels is not None:
+        options |= {
+            "sentinels": sentinels,
+            "redis_connect_func": check_role,
+            "socket_connect_timeout": REPLICA_SECONDS,
+            "retry": Retry(_SOON, _OFTEN),
+        }
+    return BlockingConnectionPool(
+        max_connections=100,
+        timeout=patience_seconds,
+        protocol=3,
+        socket_timeout=None,  # with one, redis-py calls `asyncio.wait_for`, which loses cancellations before 3.12
+        **options,
+    )
+
+
 async def close(store: Store) -> None:
     """Close every connection; the store object is of no use afterwards."""
     await store.redis.aclose()
     store.jobs.close()
+    if store.sentinels is not None:
+        await store.sentinels.aclose()
 
 
 @asynccontextmanager
@@ -180,12 +239,14 @@ async def reaching(store: Store) -> AsyncIterator[None]:
             yield
     except redis.exceptions.AuthenticationError as error:
         raise ConfigError(
-            f"the store at {shown(store.url)} refuses the name or password in store.url"
+            f"the store at {shown(store.url)} refuses the name or password in store.url: {error}"
         ) from error
     except _AWAY as error:
         raise UnavailableError(f"the store at {shown(store.url)} does not answer: {error}") from error
     except TimeoutError as error:
-        raise UnavailableError(f"the store at {shown(store.url)} does not answer in time") from error
+        problem = store.sentinels.problem if store.sentinels else ""
+        why = f": {problem}" if problem else ""
+        raise UnavailableError(f"the store at {shown(store.url)} does not answer in time{why}") from error
     except redis.exceptions.ResponseError as error:
         if str(error).startswith(_AWAY_CODES):
             raise UnavailableError(
@@ -198,6 +259,45 @@ async def run(store: Store, script: Script, *arguments: str | bytes | float) -> 
     """Run one script; its reply is as Redis sends it: lists, integers and bytes."""
     async with reaching(store):
         return await store.scripts[script](args=arguments)
+
+
+async def run_stored(store: Store, script: Script, *arguments: str | bytes | float) -> Any:
+    """Run one script whose answer is told to somebody: with sentinels, a replica has what it wrote before this returns.
+
+    Raises:
+        UnavailableError: no replica has it in time; it may or may not be stored.
+    """
+    if store.sentinels is None:
+        return await run(store, script, *arguments)
+    async with reaching(store):
+        reply, replicas = await _run_and_wait(store, script, arguments)
+    if replicas < 1:
+        raise UnavailableError(
+            f"no replica of the store at {shown(store.url)} has this within {REPLICA_SECONDS} s: "
+            "it may or may not be stored"
+        )
+    return reply
+
+
+async def _run_and_wait(
+    store: Store, script: Script, arguments: tuple[str | bytes | float, ...]
+) -> tuple[Any, int]:
+    """Run the script and WAIT, in one round trip on one connection: WAIT speaks of its own connection only."""
+    known = store.scripts[script]
+    while True:
+        async with store.redis.pipeline(transaction=False) as pipe:
+            pipe.evalsha(known.sha, 0, *arguments)
+            pipe.execute_command("WAIT", 1, round(REPLICA_SECONDS * 1000))
+            reply, replicas = await pipe.execute(
+                raise_on_error=False
+            )  # its own errors quote the whole command
+        if isinstance(reply, redis.exceptions.NoScriptError):
+            await store.redis.script_load(known.script)
+            continue
+        for answer in (reply, replicas):
+            if isinstance(answer, Exception):
+                raise answer
+        return reply, replicas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +326,10 @@ async def check_durability(store: Store, *, durability: Mode) -> Durability:
     """
     if durability == "assumed":
         return Durability(mode=durability, problems=(), fix=())
-    found = _judge(await _configuration(store), client=_client(store.url), mode=durability)
+    found = Durability(mode=durability, problems=(), fix=())
+    async for server, configuration in _configurations(store):
+        problems, fix = _judge(configuration, server=server, has_replicas=store.sentinels is not None)
+        found = replace(found, problems=found.problems + problems, fix=found.fix + fix)
     if durability == "disk" and found.problems:
         lines = "\n".join(f"  {line}" for line in found.fix)
         reasons = "; ".join(found.problems)
@@ -237,18 +340,31 @@ async def check_durability(store: Store, *, durability: Mode) -> Durability:
     return found
 
 
-async def _configuration(store: Store) -> dict[str, str]:
+async def _configurations(store: Store) -> AsyncIterator[tuple[str, dict[str, str]]]:
+    """The URL and the configuration of the one server, or of the primary and each replica that can be asked."""
+    if store.sentinels is None:
+        yield store.url, await _configuration(store, store.redis)
+        return
+    async with reaching(store):
+        servers = await store.sentinels.servers()
+    for address in (servers.primary, *(one.address for one in servers.replicas if one.is_up)):
+        url = read(store.url).server_url(address)
+        async with Redis.from_url(url, socket_connect_timeout=REPLICA_SECONDS) as client:
+            yield url, await _configuration(store, client)
+
+
+async def _configuration(store: Store, client: Redis) -> dict[str, str]:
     found: dict[str, str] = {}
     try:
         async with reaching(store):
-            for name in (*_WANTED, "maxmemory"):
-                reply = await store.redis.config_get(name)
+            for name in (*_WANTED, "maxmemory", "min-replicas-to-write"):
+                reply = await client.config_get(name)
                 found |= {_text(key): _text(value) for key, value in reply.items()}
     except redis.exceptions.ResponseError as error:
         raise ConfigError(
             f"the store at {shown(store.url)} does not let us read its configuration ({error}): make sure that it has "
-            "appendonly yes, appendfsync always, maxmemory-policy noeviction and a maxmemory, then set "
-            'store.durability = "assumed"'
+            "appendonly yes, appendfsync always, maxmemory-policy noeviction and a maxmemory (and, with Sentinel, "
+            'min-replicas-to-write 1), then set store.durability = "assumed"'
         ) from error
     return found
 
@@ -257,8 +373,11 @@ def _text(word: str | bytes | None) -> str:
     return word.decode() if isinstance(word, bytes) else str(word)
 
 
-def _judge(configuration: dict[str, str], *, client: str, mode: Mode) -> Durability:
-    problems, fix = [], []
+def _judge(
+    configuration: dict[str, str], *, server: str, has_replicas: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is wrong with one server, and what to type."""
+    client, problems, fix = _client(server), [], []
     for name, (wanted, problem) in _WANTED.items():
         value = configuration.get(name, "unknown")
         if value != wanted:
@@ -267,9 +386,13 @@ def _judge(configuration: dict[str, str], *, client: str, mode: Mode) -> Durabil
     if configuration.get("maxmemory", "0") == "0":
         problems.append("its size is not limited, so we cannot stop in time (maxmemory is 0)")
         fix.append(f"{client} CONFIG SET maxmemory 1gb")
+    if has_replicas and configuration.get("min-replicas-to-write", "0") == "0":
+        problems.append("it goes on as a second primary when it is cut off (min-replicas-to-write is 0)")
+        fix.append(f"{client} CONFIG SET min-replicas-to-write 1")
     if fix:
         fix.append(f"{client} CONFIG REWRITE")
-    return Durability(mode=mode, problems=tuple(problems), fix=tuple(fix))
+    where = f"at {urlsplit(server).netloc.rpartition('@')[2]} " if has_replicas else ""
+    return tuple(where + problem for problem in problems), tuple(fix)
 
 
 def _client(url: str) -> str:

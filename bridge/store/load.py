@@ -70,7 +70,7 @@ async def fetch(
         store: where from.
         names: the records wanted.
         remembered: (host, name) of payloads.
-        once: a webhook id.
+        once: a webhook id. With sentinels the answer is always None: only `commit` can tell whether it will last.
         originals: also load the interactions' original bytes.
     """
     names = list(dict.fromkeys(names))
@@ -81,7 +81,7 @@ async def fetch(
             pipe.hmget(keys.record_key(name), fields)
         for host, payload in remembered:
             pipe.get(keys.remembered(host, payload))
-        if once is not None:
+        if once is not None and store.sentinels is None:
             pipe.get(keys.once(once))
         replies: list[Any] = await pipe.execute()
     rows, texts = replies[: len(names)], replies[len(names) : len(names) + len(remembered)]
@@ -91,7 +91,7 @@ async def fetch(
             for name, fields, row in zip(names, wanted, rows, strict=True)
         },
         remembered={pair: text and text.decode() for pair, text in zip(remembered, texts, strict=True)},
-        once=replies[-1] if once is not None else None,
+        once=replies[-1] if once is not None and store.sentinels is None else None,
     )
 
 

@@ -20,8 +20,9 @@ from rq.job import Job
 from bridge import log
 from bridge.errors import ConfigError, UnavailableError
 from bridge.policy.change import Queue
-from bridge.store.connect import Script, Store, job_connection, script_text, shown
+from bridge.store.connect import PATIENCE_SECONDS, Script, Store, job_connection, script_text
 from bridge.store.parent import signal_when_parent_dies
+from bridge.store.place import read, shown
 
 _log = log.get(__name__)
 
@@ -33,6 +34,10 @@ _FORGET_WORKER_SECONDS: Final = 86400
 _JOB_TIMEOUT_SECONDS: Final = 900  # above the longest drain (600 s) and its end
 _FAILED_JOB_SECONDS: Final = 3600
 _ENQUEUE_SECONDS: Final = 1
+_TTL_SECONDS: Final = 30  # an idle worker blocks for 15 s less
+# With Sentinel: blocks for 2 s, and a primary that is frozen or cut off holds it up for 4 s.
+_SHORT_TTL_SECONDS: Final = 17
+_SHORT_PATIENCE_SECONDS: Final = 4
 
 
 class SafeJob(Job):
@@ -106,6 +111,11 @@ class DrainWorker(Worker):
 
     log_result_lifespan = False
 
+    @property
+    def connection_timeout(self) -> int:
+        """What RQ would raise the connection's timeout to; `_worker` knows better."""
+        return self.dequeue_timeout
+
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
         """Tell RQ, and ourselves, that this worker lives."""
         super().heartbeat(timeout, pipeline=pipeline)
@@ -152,13 +162,14 @@ def work(url: str, queue: Queue) -> None:
 
 
 def _worker(url: str, queue: Queue) -> DrainWorker:
-    connection = job_connection(url)
+    has_sentinels = bool(read(url).sentinels)
+    connection = job_connection(url, seconds=_SHORT_PATIENCE_SECONDS if has_sentinels else PATIENCE_SECONDS)
     return DrainWorker(
         [job_queue(queue, connection)],
         connection=connection,
         job_class=SafeJob,
         serializer="json",
-        worker_ttl=30,
+        worker_ttl=_SHORT_TTL_SECONDS if has_sentinels else _TTL_SECONDS,
         maintenance_interval=60,
         job_monitoring_interval=10,
         log_job_description=False,

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from bridge import log
-from bridge.errors import ConflictError, UnavailableError
+from bridge.errors import ConflictError, FormatError, UnavailableError
 from bridge.policy.change import Queue
 from bridge.store import lanes
 from bridge.store.commit import FencedError, Lease
@@ -73,7 +73,7 @@ async def work_batch(store: Store, leases: Sequence[Lease], stories: IncidentSto
         return
     try:
         await stories.process(store, leases, now=datetime.now(UTC))
-    except ConflictError:
+    except (ConflictError, FormatError):
         for lease in leases:
             await _work_alone(store, lease, stories)
     except UnavailableError as error:

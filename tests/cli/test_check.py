@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from bridge.cli.check import clock_offset
+from bridge.cli.check import clock_offset, servers
 from bridge.policy.change import Change
 from bridge.store.commit import commit
 from bridge.store.connect import close, open_store
 from bridge.store.embedded import EmbeddedServer
+from bridge.store.sentinel import Replica, Servers
 
 DESCRIPTION = {
     "host": "im.flosoft.biz",
@@ -226,3 +227,25 @@ def test_secrets_that_everybody_may_read_are_told(run: Any, tmp_path: Path, conf
 )
 def test_the_date_header_gives_the_offset(date: str, offset: float | None) -> None:
     assert clock_offset(date, datetime(2026, 11, 21, 12, tzinfo=UTC)) == offset
+
+
+PRIMARY = ("192.0.2.1", 6379)
+
+
+def test_check_shows_who_is_the_primary_and_who_follows() -> None:
+    follows = [Replica(address=(f"192.0.2.{last}", 6379), is_up=True, is_following=True) for last in (2, 3)]
+    found = servers(Servers(primary=PRIMARY, replicas=tuple(follows), answering=3, asked=3))
+
+    assert found.text == (
+        "primary 192.0.2.1:6379; replicas: 192.0.2.2:6379, 192.0.2.3:6379; 3 of 3 sentinels answer"
+    )
+    assert (found.code, found.fix) == (0, "")
+
+
+def test_check_tells_what_to_mend_before_the_next_fault() -> None:
+    away = Replica(address=("192.0.2.2", 6379), is_up=False, is_following=True)
+    found = servers(Servers(primary=PRIMARY, replicas=(away,), answering=2, asked=3))
+
+    assert "replicas: none; not following: 192.0.2.2:6379; 2 of 3 sentinels answer" in found.text
+    assert found.code == 1
+    assert [line.split()[0] for line in found.fix.splitlines()] == ["on", "systemctl", "add"]

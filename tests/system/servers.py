@@ -16,6 +16,7 @@ import dataclasses
 import functools
 import inspect
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -72,35 +73,39 @@ def new_secret() -> str:
 
 
 class Store:
-    """A redis-server on a Unix socket, every write on disk before it is answered."""
+    """A redis-server as deploy/redis.conf and deploy/users.acl have it; the bridge has no more rights than it needs."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.socket = folder / "s"
         self.commands = commands_of("redis")
+        acl = (ROOT / "deploy/users.acl").read_text()
+        (folder / "users.acl").write_text(
+            acl.replace("change-me-admin", "admin").replace("change-me", "bridge")
+        )
         settings = {
-            "port": "0",
-            "unixsocket": str(self.socket),
-            "dir": str(folder),
-            "appendonly": "yes",
-            "appendfsync": "always",
-            "save": "",
+            "unixsocket": self.socket,
+            "dir": folder,
+            "aclfile": folder / "users.acl",
+            "pidfile": folder / "pid",
             "maxmemory": "512mb",
-            "maxmemory-policy": "noeviction",
-            "daemonize": "no",
         }
-        options = [word for key, value in settings.items() for word in (f"--{key}", value)]
-        self.process = Process([self.commands / "redis-server", *options], log=folder / "log")
+        text = (ROOT / "deploy/redis.conf").read_text()
+        for key, value in settings.items():
+            text = re.sub(rf"^{key} .*$", f"{key} {value}", text, flags=re.MULTILINE)
+        (folder / "redis.conf").write_text(text)
+        self.process = Process([self.commands / "redis-server", folder / "redis.conf"], log=folder / "log")
 
     @property
     def url(self) -> str:
         """What `[store] url` takes."""
-        return f"unix://{self.socket}"
+        return f"unix://incident-bridge:bridge@{self.socket}"
 
-    def cli(self, *words: str) -> str:
-        """Run redis-cli and return what it printed."""
-        argv = [self.commands / "redis-cli", "-s", self.socket, *words]
+    def cli(self, *words: str, user: str = "admin") -> str:
+        """Run redis-cli and return what it printed; the other user is `incident-bridge`."""
+        who = ["--user", user, "--pass", user.rpartition("-")[2], "--no-auth-warning"]
+        argv = [self.commands / "redis-cli", "-s", self.socket, *who, *words]
         return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=10).stdout.strip()
 
     def start(self) -> None:

@@ -20,8 +20,8 @@ from redis import Redis
 
 from bridge.errors import UnavailableError
 from bridge.policy.change import Append, Change, Event, Queue, Sent
+from bridge.store import codec, lanes
 from bridge.store import commit as commits
-from bridge.store import lanes
 from bridge.store.commit import Lease, commit
 from bridge.store.connect import Store
 
@@ -48,6 +48,8 @@ async def _misbehave(store: Store, item: dict[str, Any]) -> None:
     match item.get("do"):
         case "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        case "newer":
+            codec.unpack(b"\xff")
         case "raise":
             raise RuntimeError("a mistake of ours")
         case "die once" if await store.redis.set(f"died:{item['id']}", 1, nx=True):

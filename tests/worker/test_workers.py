@@ -152,6 +152,26 @@ async def test_an_item_that_kills_its_worker_is_set_aside_and_its_lane_goes_on(
     assert await eyes.counted("worked") == dict.fromkeys(done, 1)
 
 
+async def test_what_a_newer_release_wrote_is_left_to_its_workers_and_never_set_aside(
+    site: Any, store: Store, eyes: Any, watch: None
+) -> None:
+    site.start_worker(Queue.INCIDENTS)
+    await eyes.put("h|newer", {"id": "n", "do": "newer"})
+    await eyes.put("h|older", {"id": "o", "colour": "blue"})
+
+    async def is_put_off() -> bool:
+        paused_until = await store.redis.zscore("ib:lanes:incidents", "h|newer")
+        return bool(
+            await eyes.counted("worked") == {"o": 1}
+            and paused_until > 1000 * time.time() + 1000
+            and not await store.redis.hexists("ib:tries:incidents", "h|newer")
+        )
+
+    await eyes.until(is_put_off)
+    assert await eyes.counted("set_aside") == {}
+    assert await store.redis.lrange("ib:lane:incidents:h|newer", 0, -1) == [b'{"do":"newer","id":"n"}']
+
+
 async def test_a_host_that_is_away_is_tried_again_and_delays_no_other(
     site: Any, store: Store, eyes: Any, watch: None
 ) -> None:

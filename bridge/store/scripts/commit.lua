@@ -4,7 +4,11 @@ local h = cjson.decode(ARGV[1])
 
 if h.once then
 	local answer = redis.call('GET', h.once)
-	if answer then return {'SEEN', answer} end
+	if answer then
+		-- The caller waits until a replica has what this writes, and so everything before it, the answer too.
+		if h.has_replicas then redis.call('INCR', 'ib:seen') end
+		return {'SEEN', answer}
+	end
 end
 for _, lease in ipairs(h.leases) do
 	if redis.call('HGET', key('held', lease[1]), lease[2]) ~= lease[3] then return {'FENCED', lease[2]} end

@@ -25,7 +25,8 @@ for n = 1, math.min(#lanes, max_lanes) do
 	if #items == 0 then
 		give_back(queue, lane, 0)
 	else
-		local token = string.format('%d', redis.call('INCR', 'ib:fence')) .. ':' .. drain
+		-- With the time, because a replica that becomes the primary may not have had the last number.
+		local token = string.format('%d.%d:', redis.call('INCR', 'ib:fence'), now) .. drain
 		redis.call('HSET', key('held', queue), lane, token)
 		redis.call('HSET', key('tries', queue), lane, tries)
 		redis.call('ZADD', key('lanes', queue), now + lease_ms, lane)
