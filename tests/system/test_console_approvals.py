@@ -15,6 +15,7 @@ from typing import Literal
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
@@ -40,10 +41,12 @@ from bridge.web import health
 from bridge.web.console import site
 from bridge.web.problems import problems
 from bridge.web.state import SERVICE, Service
-from tests.pipeline.test_approve import Desk
+from deploy.servers import Authority
+from tests.pipeline.test_approve import Desk, request
 from tests.policy.conftest import stanza
 from tests.system.browser import DESK, PHONE, Browser, Page
-from tests.system.servers import eventually
+from tests.system.servers import Lab, eventually
+from tests.system.user import Clients, RefusedError
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -111,8 +114,6 @@ async def console(store: Store) -> AsyncIterator[tuple[str, Service]]:
         keys={},
     )
     service.health = await load.health(store)
-    from aiohttp import web
-
     app = web.Application(middlewares=[problems])
     app[SERVICE] = service
     app.add_routes([*health.routes(), *site.routes()])
@@ -415,6 +416,8 @@ async def test_many_of_the_quarantine_are_closed_or_forgotten_at_once(
     assert {one.id for one in await office.quarantined()} == {one.id for one in judged}
     peer = await office.desk.record(keys.peer(HOST, STRANGER))
     assert peer.quarantined == 2
+    await page.goto(f"{office.url}/")
+    assert "Servers to decide about" not in await page.text("main")
 
 
 async def test_a_viewer_sees_everything_and_can_do_nothing(office: Office, browser: Browser) -> None:
@@ -511,3 +514,58 @@ async def test_no_page_is_wider_than_its_window(
         assert await page.goto(office.url + path) == 200, name
         await page.picture(f"{name}-{'phone' if size == PHONE else 'desk'}-{scheme}")
         assert await page.overflow() == 0, name
+
+
+async def test_a_request_is_approved_in_the_browser_carried_out_by_prosody_and_taken_back(
+    network: str, authority: Authority, browser: Browser
+) -> None:
+    lab = Lab(network, authority)
+    try:
+        bridge = lab.bridge()
+        a = lab.prosody("a.test", version="13", bridge=bridge, start=False)
+        b = lab.prosody("b.test", peer=True, start=False)
+        bridge.start_up()
+        for server in (a, b):
+            server.start()
+        a.control("register", "juliet", "a.test", "secret")
+        bridge.cli("peers", "trust", "b.test")
+        async with Clients() as clients:
+            juliet = await clients.sign_in(a, "juliet")
+            reply = await b.send_iq(request("juliet@a.test", text="real"), seconds=20)
+            assert reply.type == "result", reply
+            page = await browser.page(has_javascript=False)
+            await page.goto(bridge.json("login-link")["url"])
+            await page.click("Sign in")
+
+            async def is_previewed() -> bool:
+                await page.goto(f"http://{bridge.address}:15268/approvals")
+                links = page.tab.get_by_role("link", name="b.test asks for block-host of juliet@a.test")
+                if not await links.count():
+                    return False
+                await links.click()
+                return "1 session is closed" in await page.text("main")
+
+            await eventually(is_previewed, 20)
+            await page.click("Ask again")
+            assert "Prosody was asked again" in await page.text("main")
+            await page.picture("real-approval")
+            await page.click("Do what is ticked")
+            assert (await juliet.ended())[0] == "policy-violation"
+            with pytest.raises(RefusedError):
+                await clients.sign_in(a, "juliet")
+
+            await page.goto(f"http://{bridge.address}:15268/mitigations")
+            await page.tab.get_by_role("link", name="suspend account juliet@a.test").click()
+            where = page.tab.url
+
+            async def says(words: str) -> bool:
+                await page.goto(where)
+                return words in await page.text("main")
+
+            await eventually(lambda: says("In force since"), 20)
+            await page.click("Take it back")
+            await eventually(lambda: says("Taken back by"), 20)
+            await page.picture("real-lifted")
+            await clients.sign_in(a, "juliet")
+    finally:
+        lab.close()

@@ -6,7 +6,7 @@ from typing import Final
 from aiohttp import web
 
 from bridge.policy.lookalike import alike
-from bridge.policy.record import Approval, Incident, Interaction, Peer, TriageState, Way
+from bridge.policy.record import Approval, Incident, Interaction, Peer, Triage, TriageState, Way
 from bridge.policy.trust import Trust
 from bridge.store import keys, load
 from bridge.web.console import find, timeline
@@ -17,6 +17,7 @@ _SHOWN: Final = 20
 _LOOKED_AT: Final = 100
 _STORIES: Final = 30
 _STORY: Final = 20
+_REPORTS: Final = 30
 _RECENT: Final = timedelta(days=7)
 
 
@@ -64,7 +65,23 @@ async def _strangers(visit: Visit) -> tuple[list[Peer], list[tuple[str, str]]]:
         held = [one for one in known if one.trust is Trust.STRANGER and one.quarantined]
         undecided += held
         beware += alike([one.domain for one in held], find.known_names(host, known))
-    return sorted(undecided, key=lambda one: one.quarantined, reverse=True), beware
+    undecided.sort(key=lambda one: one.quarantined, reverse=True)
+    settled = await _settled(visit, undecided[:_SHOWN])
+    return [one for one in undecided if (one.host, one.domain) not in settled], beware
+
+
+async def _settled(visit: Visit, strangers: list[Peer]) -> set[tuple[str, str]]:
+    """Those of them whose reports, few enough to look at, are all closed."""
+    indexes = {(one.host, one.domain): keys.incidents_of_reporter(one.host, one.domain) for one in strangers}
+    members = await load.newest(visit.store, list(indexes.values()), limit=_REPORTS) if indexes else {}
+    ids = [one for index in indexes.values() for one in members[index]]
+    found = await find.records(visit.store, map(keys.triage, ids))
+    closed = {one.incident_id for one in found if isinstance(one, Triage) and one.state is TriageState.CLOSED}
+    return {
+        whom
+        for whom, index in indexes.items()
+        if 0 < len(members[index]) < _REPORTS and closed.issuperset(members[index])
+    }
 
 
 async def _recent(visit: Visit) -> tuple[Incident, ...]:
