@@ -76,6 +76,14 @@ class Mitigated:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What Prosody has: rows with `mitigation` (its id); those that ended also have `how`."""
+
+    active: tuple[Mapping[str, Any], ...]
+    ended: tuple[Mapping[str, Any], ...]
+
+
 class ProsodyClient:
     """Sends signed commands to the Prosody of each host."""
 
@@ -198,14 +206,26 @@ class ProsodyClient:
         Raises:
             UnsupportedError, UnavailableError: see `mitigate`.
         """
+        return list((await self.standing(host)).active)
+
+    async def standing(self, host: str) -> Standing:
+        """Say which mitigations are in force, and how those ended that ended lately.
+
+        Raises:
+            UnsupportedError, UnavailableError: see `mitigate`.
+        """
         rows: list[Mapping[str, Any]] = []
+        ended: list[Mapping[str, Any]] = []
         data: dict[str, Any] = {}
         for _ in range(_MAX_PAGES):
             answer = await self._mitigation(host, "mitigations.list", data, _new_id())
+            if not answer.ok:
+                raise UnavailableError(f"Prosody of {host} cannot list its mitigations: {answer.error}")
             rows += [one for one in answer.detail.get("mitigations") or () if isinstance(one, dict)]
+            ended += [one for one in answer.detail.get("ended") or () if isinstance(one, dict)]
             after = answer.detail.get("next")
             if not after:
-                return rows
+                return Standing(active=tuple(rows), ended=tuple(ended))
             data = {"after": after}
         raise UnavailableError(f"Prosody of {host} lists mitigations without end; is its module up to date?")
 

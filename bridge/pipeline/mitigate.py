@@ -8,12 +8,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from bridge import log
 from bridge.errors import UnavailableError, UnsupportedError
+from bridge.pipeline import preview as previews
+from bridge.pipeline import reconcile
 from bridge.pipeline.actors import BRIDGE, audits
-from bridge.pipeline.preview import Answer, Rules, Server, preview
+from bridge.pipeline.preview import Answer, Rules, preview
 from bridge.pipeline.responses import tell
 from bridge.policy import events, lanes
 from bridge.policy import mitigation as rules_of
@@ -44,6 +46,10 @@ _ACTIONS = {
 Item = dict[str, Any]
 
 
+class Server(previews.Server, reconcile.Server, Protocol):
+    """What is asked of the host's Prosody; see `clients.prosody.ProsodyClient`."""
+
+
 async def work(store: Store, server: Server, items: Sequence[bytes], *, rules: Rules, now: datetime) -> Sent:
     """Do what the first item says."""
     item = json.loads(items[0])
@@ -55,6 +61,10 @@ async def _change(store: Store, server: Server, item: Item, rules: Rules, now: d
         return await preview(store, server, item, rules=rules, now=now)
     if "carry_out" in item:
         return await _carry_out(store, server, item, now)
+    if "reconcile" in item:
+        return await reconcile.compare(store, server, item, now=now)
+    if "missing" in item:
+        return await _note_missing(store, item, now)
     if "mitigation_expired" in item:
         return await _expire(store, item["mitigation_expired"], now)
     return await _expire_approval(store, item["approval_expired"], now)
@@ -138,11 +148,29 @@ async def settled(
         "mitigation", host=after.host, mitigation=after.id, type=str(after.type), state=str(after.state)
     )
     if approval is None:
-        return change
+        return change + _warn(None, None, after)
     progressed = rules_of.progress(approval, after)
+    change += _warn(approval, progressed, after)
     if progressed is not approval:
         change += Change(puts=(Put(approval, progressed),))
     return change + await _tell(store, approval, progressed, after, now=now, is_plain=is_plain)
+
+
+def _warn(before: Approval | None, after: Approval | None, one: Mitigation) -> Change:
+    """Tell the admins in chat what failed: once for an approval, when all of it is known; and what cannot be undone."""
+    if before is not None and before.state is ApprovalState.APPROVED:
+        if after is None or after.state not in {ApprovalState.FAILED, ApprovalState.PARTLY}:
+            return Change()
+        how = "failed" if after.state is ApprovalState.FAILED else "failed in part"
+        text = f"On {one.host} what you approved {how}. To see why: incident-bridge approvals show {after.id}"
+    elif one.state is MitigationState.FAILED:
+        text = (
+            f"On {one.host} a mitigation could not be carried out, or not be taken back. "
+            f"To see why: incident-bridge mitigations show {one.id}"
+        )
+    else:
+        return Change()
+    return Change(appends=(lanes.tell(one.host, text, item_id=f"{one.id}-{one.revision}-failed"),))
 
 
 async def _tell(
@@ -190,6 +218,19 @@ async def _expire(store: Store, mitigation_id: str, now: datetime) -> Change:
     if known is None or after is None:
         return Change()
     return await settled(store, known, after, now=now)
+
+
+async def _note_missing(store: Store, item: Item, now: datetime) -> Change:
+    """Note that Prosody no longer has a mitigation; the admins are told where nobody there ended it."""
+    known = await _mitigation(store, item["missing"])
+    after = None if known is None else reconcile.judged(known, item["how"], now=now)
+    if known is None or after is None:
+        return Change()
+    change = await settled(store, known, after, now=now)
+    text = reconcile.warning(after, item["how"])
+    if text:
+        change += Change(appends=(lanes.tell(after.host, text, item_id=f"{after.id}-missing"),))
+    return change
 
 
 async def _expire_approval(

@@ -3,6 +3,7 @@
 House rule: an item's `id` is made from what it is about, so that the same work queued twice is the same item.
 """
 
+from datetime import datetime
 from typing import Any
 
 from bridge.policy.change import Append, Queue
@@ -76,6 +77,16 @@ def carry_out(host: str, mitigation_id: str, revision: int, *, nonce: str = "") 
     """Queue telling Prosody of a mitigation's newest revision: that it begins, or ends."""
     item_id = f"{mitigation_id}-r{revision}{nonce}"
     return approval(host, {"id": item_id, "carry_out": mitigation_id, "revision": revision})
+
+
+def compare(host: str, at: datetime) -> Append:
+    """Queue comparing what is recorded with what Prosody has in force."""
+    return approval(host, {"id": f"{host}-c{at.timestamp()}", "reconcile": host, "at": at.isoformat()})
+
+
+def missing(host: str, mitigation_id: str, how: str) -> Append:
+    """Queue noting that Prosody no longer has a mitigation; `how` it ended there, "" where that is not known."""
+    return approval(host, {"id": f"{mitigation_id}-m", "missing": mitigation_id, "how": how})
 
 
 def deliver(endpoint_id: str, host: str, sequence: int, *, nonce: str = "") -> Append:

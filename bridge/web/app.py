@@ -15,6 +15,7 @@ from bridge import log
 from bridge.clients.prosody import keys_of
 from bridge.config import Address, Settings
 from bridge.errors import ConfigError, ConflictError, UnavailableError
+from bridge.pipeline import reconcile
 from bridge.pipeline.retain import empty_quarantine, forget_deliveries, trim_events
 from bridge.store import lanes, load
 from bridge.store.connect import check_durability, close, open_store
@@ -65,7 +66,7 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
             for address, routes in _listeners(settings):
                 await stack.enter_async_context(_listening(service, address, routes))
             await look(service)
-            for task in (watch(service), sweep(service)):
+            for task in (watch(service), sweep(service), compare(service)):
                 stack.push_async_callback(_end, asyncio.create_task(task))
             yield service
     finally:
@@ -138,6 +139,19 @@ async def sweep_once(service: Service) -> None:
         count = await _tried(empty_quarantine(store, host, days=days, now=now))
         if count:
             _log.info("quarantine emptied of what is too old", host=host, incidents=count, days=days)
+
+
+async def compare(service: Service) -> None:
+    """At the start and every few minutes: let a worker compare what is in force with what each Prosody has."""
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        try:
+            await reconcile.begin(service.store, tuple(service.settings.hosts), now=datetime.now(UTC))
+        except UnavailableError:
+            continue  # it is begun once the store is back
+        except Exception:  # noqa: BLE001 - an edge: what is undone by hand would never be noticed again
+            _log.exception("mitigations could not be compared; it goes on: report this as a bug")
+        await asyncio.sleep(reconcile.EVERY_SECONDS)
 
 
 async def _tried(work: Awaitable[int]) -> int:

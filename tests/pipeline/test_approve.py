@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from bridge.clients.prosody import Standing
 from bridge.config import AutomaticRule, PolicySettings
 from bridge.errors import ConfigError, ConflictError, UnavailableError, UnsupportedError
-from bridge.pipeline import approve, mitigate, originate
+from bridge.pipeline import approve, mitigate, originate, reconcile
 from bridge.pipeline.actors import Actor
 from bridge.pipeline.originate import Origin
 from bridge.pipeline.process import process
@@ -65,6 +66,7 @@ class Module:
 
     revisions: dict[str, int] = field(default_factory=dict)
     active: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    ended: dict[str, str] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     is_away: bool = False
     refusal: str = ""
@@ -91,6 +93,13 @@ class Module:
             self.active[given["mitigation"]] = given["target"]
         return Said(status=200)
 
+    async def standing(self, _: str) -> Standing:
+        self._called("list")
+        return Standing(
+            active=tuple({"mitigation": one} for one in self.active),
+            ended=tuple({"mitigation": one, "how": how} for one, how in self.ended.items()),
+        )
+
     async def lift(self, _: str, *, mitigation: str, revision: int, webhook_id: str) -> Said:
         self._called(f"lift {webhook_id}")
         if mitigation not in self.revisions:
@@ -109,6 +118,7 @@ class Desk:
     now: datetime = NOW
     rules: PolicySettings = RULES
     numbers: Any = field(default_factory=count)
+    chat: list[str] = field(default_factory=list)
 
     async def request(self, *addresses: str, text: str = "1", sender: str = PEER) -> Approval | None:
         """Let a peer ask for block-host of these addresses, and decide about it."""
@@ -133,6 +143,8 @@ class Desk:
             mine = [lease for lease in leases if lease.lane.startswith(word)]
             for lease in leases:
                 if lease not in mine:
+                    items = map(json.loads, lease.items)
+                    self.chat += [item["text"] for item in items if "text" in item]
                     await commit(self.store, Change(), leases=[lease])
             if mine:
                 return finished(mine[0], mine[0].items[:1])
@@ -146,6 +158,11 @@ class Desk:
         """Let the worker do all that waits."""
         while (lease := await self.take()) is not None:
             await commit(self.store, await self.call(lease), leases=[lease])
+
+    async def compare(self) -> None:
+        """Compare with what Prosody has, as the service does every few minutes."""
+        await reconcile.begin(self.store, [HOST], now=self.now)
+        await self.work()
 
     async def fire(self, name: str) -> None:
         """Let a timer be due, as the store's sweep does."""
@@ -426,6 +443,89 @@ async def test_a_module_that_is_too_old_says_so(desk: Desk) -> None:
     await desk.yes(one)
     await desk.work()
     assert (await desk.approval(one.id)).state is ApprovalState.FAILED
+
+
+async def test_the_admins_are_told_in_chat_once_that_what_they_approved_failed(desk: Desk) -> None:
+    one = await asked(desk, "juliet@a.test", "romeo@a.test")
+    await desk.yes(one)
+    desk.module.refusal = "<b>no</b>"
+    await desk.work()
+    (text,) = desk.chat
+    assert text == (
+        f"On a.test what you approved failed. To see why: incident-bridge approvals show {one.id}"
+    )
+
+
+async def test_the_admins_are_told_in_chat_that_something_cannot_be_taken_back(desk: Desk) -> None:
+    await desk.yes(await asked(desk))
+    await desk.work()
+    assert desk.chat == []
+    (made,) = await desk.mitigations()
+    await approve.lift(desk.store, made, actor=ANNA, reason="", now=NOW)
+    desk.module.is_old = True
+    await desk.work()
+    assert f"incident-bridge mitigations show {made.id}" in desk.chat[0]
+
+
+async def test_what_is_undone_in_prosody_by_hand_is_noted_and_told_to_the_requester(desk: Desk) -> None:
+    one = await asked(desk, "juliet@a.test", "romeo@a.test")
+    await desk.yes(one)
+    await desk.work()
+    await desk.compare()
+    assert {each.state for each in await desk.mitigations()} == {MitigationState.APPLIED}
+
+    for each in await desk.mitigations():  # prosodyctl mod_incident_bridge undo
+        desk.module.active.pop(each.id)
+        desk.module.ended[each.id] = "undone"
+    for _ in range(2):
+        await desk.compare()
+    made = await desk.mitigations()
+    assert {(each.state, each.lifted_by) for each in made} == {(MitigationState.LIFTED, "prosodyctl")}
+    assert "by hand" in made[0].note
+    assert (await desk.responses(one.incident_id))[-1].document.history[-1].action == "other"
+    assert len(await desk.responses(one.incident_id)) == 3  # carried out, and one end after the other
+    assert (await desk.events()).count("mitigation.lifted") == 2
+    assert desk.chat == []
+
+
+async def test_what_prosody_ended_in_time_is_noted(desk: Desk) -> None:
+    await desk.yes(await asked(desk))
+    await desk.work()
+    (made,) = await desk.mitigations()
+    desk.module.active.clear()
+    desk.module.ended[made.id] = "expired"
+    await desk.compare()
+    assert (await desk.mitigations())[0].state is MitigationState.EXPIRED
+    assert desk.chat == []
+
+
+async def test_what_prosody_does_not_know_any_more_is_marked_told_and_not_applied_again(desk: Desk) -> None:
+    await desk.yes(await asked(desk))
+    await desk.work()
+    desk.module.active.clear()  # its storage was restored from before
+    desk.module.revisions.clear()
+    await desk.compare()
+    (made,) = await desk.mitigations()
+    assert (made.state, made.lifted_by) == (MitigationState.LIFTED, "")
+    assert "does not know it any more" in made.note
+    assert f"Mitigation {made.id} is no longer in force on a.test" in desk.chat[0]
+    assert desk.module.active == {}
+
+
+async def test_nothing_is_concluded_while_prosody_is_away_or_old_or_cannot_say(desk: Desk) -> None:
+    await desk.yes(await asked(desk))
+    await desk.work()
+    desk.module.active.clear()
+    for name in ("is_away", "is_old"):
+        setattr(desk.module, name, True)
+        await desk.compare()
+        setattr(desk.module, name, False)
+    calls = len(desk.module.calls)
+    await reconcile.begin(desk.store, [HOST], now=NOW)
+    desk.now += timedelta(minutes=6)  # it waited too long for its worker: the next comparison says it
+    await desk.work()
+    assert len(desk.module.calls) == calls
+    assert (await desk.mitigations())[0].state is MitigationState.APPLIED
 
 
 async def test_what_is_taken_back_is_told(desk: Desk) -> None:
