@@ -11,11 +11,14 @@ from bridge.pipeline.actors import Actor, audits
 from bridge.policy.admit import repeat_name
 from bridge.policy.change import Change, Forget, Put, Trim
 from bridge.policy.record import (
+    Approval,
+    ApprovalState,
     Delivery,
     DeliveryState,
     Incident,
     Interaction,
     InteractionState,
+    Mitigation,
     Peer,
     Quarantine,
     Record,
@@ -31,6 +34,7 @@ _MOST_ROUNDS = 200
 _MOST_INTERACTIONS = 10_000
 _ALL = timedelta(days=1)
 _NOTHING = Change()
+_WAITING = {ApprovalState.OPEN, ApprovalState.APPROVED}
 
 
 async def empty_quarantine(store: Store, host: str, *, days: int, now: datetime) -> int:
@@ -141,6 +145,7 @@ async def _retire(store: Store, oldest: Interaction, *, before: datetime, more: 
     if incident is None or incident.quarantined:
         if len(held) < len(interactions):
             return 0  # something newer came
+        records += await _over(store, about)
         change = Change(drops=tuple(records), counts=(("retired", "quarantine"),)) + more
     else:
         change = Change(puts=tuple(Put(one, replace(one, quarantined=False, original=None)) for one in held))
@@ -148,6 +153,21 @@ async def _retire(store: Store, oldest: Interaction, *, before: datetime, more: 
     room = await _room(store, oldest, held)
     await commit(store, change + Change(forgets=forgets, puts=room))
     return len(held)
+
+
+async def _over(store: Store, incident_id: str) -> list[Record]:
+    """What was decided and done about an incident and is over; what is in force stays, so that it can be taken back."""
+    indexes = [keys.approvals_of_incident(incident_id), keys.mitigations_of_incident(incident_id)]
+    found = await load.newest(store, indexes, limit=_MOST_INTERACTIONS)
+    names = [keys.mitigation(one) for one in found[indexes[1]]]
+    mitigations = [one for one in await _records(store, names) if isinstance(one, Mitigation)]
+    kept = {one.approval_id for one in mitigations if one.is_active}
+    names = [keys.approval(one) for one in found[indexes[0]] if one not in kept]
+    approvals = [one for one in await _records(store, names) if isinstance(one, Approval)]
+    return [
+        *(one for one in mitigations if one.approval_id not in kept),
+        *(one for one in approvals if one.state not in _WAITING),
+    ]
 
 
 async def _room(store: Store, oldest: Interaction, held: Sequence[Interaction]) -> tuple[Put, ...]:

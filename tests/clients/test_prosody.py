@@ -125,6 +125,8 @@ async def test_what_the_module_refuses_is_an_answer_and_not_tried_again(
 
     assert await mitigate(prosody) == refused
     assert await prosody.client.lift("a.test", mitigation="m1", revision=3, webhook_id="l-1") == refused
+    with pytest.raises(UnavailableError, match="cannot list its mitigations"):
+        await prosody.client.standing("a.test")
     with pytest.raises(UnavailableError, match="is an admin"):
         await prosody.client.send("a.test", ["<iq/>"], webhook_id="s-1")
 

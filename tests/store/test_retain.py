@@ -3,9 +3,22 @@
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from bridge.pipeline.retain import empty_quarantine
 from bridge.policy.change import Change, Put
-from bridge.policy.record import Incident, InteractionState, Peer, Quarantine, Triage
+from bridge.policy.record import (
+    Approval,
+    ApprovalState,
+    Incident,
+    InteractionState,
+    Mitigation,
+    MitigationState,
+    MitigationType,
+    Peer,
+    Quarantine,
+    Triage,
+)
 from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store
@@ -43,6 +56,32 @@ async def test_old_quarantine_is_deleted_and_makes_room(
     for index in (keys.incidents(HOST), keys.incidents_made(HOST), keys.triaged(HOST)):
         assert await load.page(store, index, limit=9) == []
     assert await load.page(store, keys.texts(HOST, incident.identity.text), limit=9) == []
+
+
+@pytest.mark.parametrize("state", [MitigationState.LIFTED, MitigationState.APPLIED])
+async def test_what_was_done_about_it_goes_with_it_once_it_is_over(
+    store: Store, make_incident: Any, make_interaction: Any, state: MitigationState
+) -> None:
+    incident: Incident = make_incident(quarantined=True)
+    common = {"host": HOST, "incident_id": incident.id, "created_at": NOON, "expires_at": NOON}
+    approval = Approval(
+        id="a1", request=None, requester="", targets=(), state=ApprovalState.DONE, **common
+    )  # fmt: skip
+    mitigation = Mitigation(
+        id="m1", type=MitigationType.BLOCK, target={"domain": PEER}, action="block-host", approval_id="a1",
+        asked_at=NOON, by="cli:anna", reason="", state=state, **common,
+    )  # fmt: skip
+    await put(store, incident, make_interaction("i1", **usual(incident)), approval, mitigation)
+    await put(store, Peer(host=HOST, domain=PEER, quarantined=1))
+
+    assert await empty_quarantine(store, HOST, days=30, now=NOON + timedelta(days=31)) == 1
+
+    names = [keys.approval("a1"), keys.mitigation("m1")]
+    found = (await load.fetch(store, names=names)).records
+    assert [one is not None for one in found.values()] == [state is MitigationState.APPLIED] * 2
+    assert (await load.fetch(store, names=[keys.incident(incident.id)])).records == {
+        keys.incident(incident.id): None
+    }
 
 
 async def test_what_still_waits_for_its_worker_stays(

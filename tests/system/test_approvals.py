@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
 
 from bridge.config import load_settings
 from bridge.iodef.model import HistoryItem
+from bridge.pipeline import reconcile
 from bridge.policy.record import Approval, TargetState
 from bridge.store import keys, load
 from bridge.store.connect import close, open_store
@@ -123,6 +125,28 @@ async def test_a_request_is_approved_carried_out_told_and_taken_back(
     await clients.sign_in(a.prosody, "alice")
     history, outcome = await told(b, incident, 2)
     assert ([each.action for each in history], outcome) == (["block-host", "other"], "done")
+
+
+async def test_what_is_undone_in_prosody_itself_is_noticed_and_told(domains: tuple[Domain, Domain]) -> None:
+    a, b = domains
+    incident = ask(b, "bob@a.test", "undone")
+    a.bridge.cli("approvals", "approve", (await waiting(a)).id, "--wait", "30")
+    (mitigation,) = await stored(a, keys.mitigations_active("a.test"), keys.mitigation)
+    await told(b, incident, 1)
+
+    a.prosody.control("mod_incident_bridge", "undo", mitigation.id)
+    store = await open_store(load_settings(a.bridge.config_path).store_url())
+    try:
+        await reconcile.begin(
+            store, ["a.test"], now=datetime.now(UTC)
+        )  # as the service does every few minutes
+    finally:
+        await close(store)
+
+    history, _ = await told(b, incident, 2)
+    assert [each.action for each in history] == ["block-host", "other"]
+    shown = a.bridge.json("mitigations", "show", mitigation.id)
+    assert (shown["state"], shown["lifted_by"]) == ("lifted", "prosodyctl")
 
 
 async def test_a_yes_survives_prosody_away_and_the_bridge_killed(
