@@ -21,12 +21,17 @@ MAX_PAYLOAD_BYTES = xml.STANZA_LIMITS.max_bytes - 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Who sends, where to and when; `new_id` makes ids of interactions, 80 random bits each."""
+    """Who sends, where to and when; `new_id` makes ids of interactions, 80 random bits each.
+
+    Attributes:
+        is_rehearsal: nothing is stored and nothing sent; what would be is returned, to be looked at.
+    """
 
     host: str
     to: tuple[str, ...]
     now: datetime
     new_id: Callable[[], str]
+    is_rehearsal: bool = False
 
 
 def write_payload(

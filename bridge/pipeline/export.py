@@ -33,3 +33,14 @@ def _document(interaction: Interaction) -> Element:
     document.set("lang", interaction.document.lang or "en")
     document.append(incident)
     return document
+
+
+def payload(interaction: Interaction) -> bytes:
+    """What goes out, with a line for each element, for people.
+
+    Args:
+        interaction: one of ours, with its original.
+    """
+    element = xml.parse(interaction.original or b"")
+    etree.indent(element)
+    return xml.serialize(element)

@@ -299,15 +299,21 @@ async def _store(
         return await _as_stored(store, ids)
     for _ in range(_ATTEMPTS):
         planned = await plan()
+        if origin.is_rehearsal:
+            return _originated(planned)
         try:
             await commit(store, await _change(store, origin, planned), once=once)
         except SeenError:  # the store's first answer got lost
             return await _as_stored(store, ids)
         except ConflictError:
             continue
-        after = planned.incident[1] if planned.incident is not None else None
-        return Originated(incident=after, interactions=planned.drafts)
+        return _originated(planned)
     raise ConflictError("what is to be sent changes faster than it can be stored; try again")
+
+
+def _originated(planned: _Plan) -> Originated:
+    after = planned.incident[1] if planned.incident is not None else None
+    return Originated(incident=after, interactions=planned.drafts)
 
 
 async def _as_stored(store: Store, ids: Mapping[str, str]) -> Originated:

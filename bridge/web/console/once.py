@@ -62,8 +62,8 @@ async def _name(visit: Visit) -> str:
     """What this form is known by: whose browser, which page, and everything that is in it."""
     form = await visit.request.post()
     typed = [f"{key}={value}" for key, value in form.items() if isinstance(value, str)]
-    parts = [visit.browser, visit.request.path, *typed]
-    return f"form {hashlib.sha256(chr(0).join(parts).encode('utf-8', 'replace')).hexdigest()[:40]}"
+    text = chr(0).join([visit.browser, visit.request.path, *typed]).replace("\r\n", "\n")
+    return f"form {hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:40]}"
 
 
 async def _reserved(store: Store, name: str) -> str | None:

@@ -18,6 +18,7 @@ from bridge.web.console import (
     incidents,
     mitigations,
     peers,
+    send,
     sign_in,
     triage,
 )
@@ -32,6 +33,7 @@ PAGES: Final = (
     triage,
     mitigations,
     peers,
+    send,
     endpoint_form,
     endpoints,
     figures,
