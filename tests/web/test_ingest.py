@@ -116,3 +116,38 @@ async def test_what_is_not_a_signed_batch_for_a_host_of_ours_is_refused(
 ) -> None:
     assert (await post(body, **more))[0] == status
     assert (await load.health(store)).lanes[Queue.INCIDENTS].items == 0
+
+
+def command(session: str = "", action: str = "execute", **fields: str) -> dict[str, Any]:
+    data = {
+        "node": "incident-bridge#report",
+        "session": session,
+        "action": action,
+        "from": "admin@a.test/phone",
+        "ip": "",
+        "fields": [{"var": name, "values": [text]} for name, text in fields.items()],
+    }
+    return {"type": "adhoc.command", "timestamp": "2026-11-21T03:00:00Z", "data": data}
+
+
+async def test_an_admin_s_command_is_answered_also_without_a_worker(post: Post) -> None:
+    status, form = await post(command(), seen=None)
+    assert (status, form["status"]) == (200, "executing")
+    given = {"to": "c.test", "description": "x" * 20_000}
+    status, sent = await post(command(form["session"], "complete", **given), seen=None)
+    assert (status, sent["status"]) == (200, "completed")
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"action": "dance"}, 400),
+        ({"fields": [{"var": "to"}]}, 400),
+        ({"fields": [{"var": "to", "values": ["x"]}] * 201}, 400),
+        ({"from": "@"}, 200),
+    ],
+)
+async def test_what_is_no_command_is_refused(post: Post, change: dict[str, Any], status: int) -> None:
+    body = command()
+    found, answer = await post({**body, "data": {**body["data"], **change}})
+    assert (found, "error" in answer) == (status, True)
