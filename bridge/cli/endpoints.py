@@ -1,11 +1,12 @@
-"""`endpoints add|list|show|test|rotate|enable|disable|remove`: where webhook events go."""
+"""`endpoints add|change|list|show|test|rotate|enable|disable|remove`: where webhook events go."""
 
 import argparse
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from bridge.cli.arguments import Commands, UsageError, command, group
 from bridge.cli.consumers import (
@@ -28,7 +29,7 @@ from bridge.config import Settings, load_settings
 from bridge.errors import ConfigError, MalformedError
 from bridge.iodef.model import Severity
 from bridge.pipeline import endpoints
-from bridge.pipeline.endpoints import EndpointDraft
+from bridge.pipeline.endpoints import EndpointDraft, draft_of
 from bridge.policy.record import Delivery, DeliveryState, Endpoint, QuarantineFilter
 from bridge.store import keys, load
 from bridge.store.connect import Store
@@ -61,6 +62,7 @@ def add(commands: Commands, common: argparse.ArgumentParser) -> None:
     """Declare the commands."""
     inner = group(commands, common, "endpoints", "webhook endpoints: add, list, show, test, rotate, …")
     _add_add(inner, common)
+    _add_change(inner, common)
     command(inner, common, "list", _runs(_list), "list the endpoints and how they stand")
     for name, story, summary in (
         ("show", _show, "show an endpoint and its last deliveries"),
@@ -93,6 +95,23 @@ def _add_add(inner: Commands, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--description", default="", help="for people")
     parser.add_argument("--secret-file", type=Path, metavar="FILE",
                         help="holds the secret, if the consumer has one already")  # fmt: skip
+
+
+def _add_change(inner: Commands, common: argparse.ArgumentParser) -> None:
+    parser = command(inner, common, "change", _runs(_change), "change what an endpoint gets; the rest stays")
+    parser.add_argument("id", metavar="ID", help="the endpoint's id, or enough of its beginning")
+    parser.add_argument("--url", metavar="URL", help="where to")
+    _add_several(parser, "--host", "HOST", "only this host's events; all: every host's")
+    _add_several(parser, "--type", "TYPE", "only this type of event; all: every type")
+    _add_several(parser, "--peer", "DOMAIN", "only what concerns this server; all: whatever it concerns")
+    _add_several(parser, "--severity", "SEVERITY", "only this severity; all: every one")
+    _add_several(parser, "--header", "'NAME: VALUE'", "sent along, instead of those before; none: no header")
+    parser.add_argument("--quarantined", choices=[str(one) for one in QuarantineFilter],
+                        help="what strangers sent")  # fmt: skip
+    parser.add_argument(
+        "--xml", action=argparse.BooleanOptionalAction, help="the IODEF document as `data.xml`"
+    )
+    parser.add_argument("--description", help="for people")
 
 
 def _add_several(parser: argparse.ArgumentParser, option: str, metavar: str, meaning: str) -> None:
@@ -150,6 +169,39 @@ async def _add(call: _Call) -> int:
     )
     _print_secret(endpoint, call.terminal, "It gets what happens from now on.")
     return Exit.OK
+
+
+async def _change(call: _Call) -> int:
+    wanted, known = call.arguments, await call.endpoint()
+    filters = {"types": wanted.type, "peers": wanted.peer, "severities": wanted.severity}
+    given: dict[str, Any] = {name: _all(words, ()) for name, words in filters.items() if words}
+    if wanted.host:
+        given["hosts"] = _all(wanted.host, hosts_of(call.settings, None))
+    if wanted.header:
+        given["headers"] = {} if wanted.header == ["none"] else _headers(wanted.header)
+    if wanted.quarantined is not None:
+        given["quarantined"] = QuarantineFilter(wanted.quarantined)
+    plain = {"url": wanted.url, "description": wanted.description, "includes_xml": wanted.xml}
+    given |= {name: value for name, value in plain.items() if value is not None}
+    if not given:
+        raise UsageError(
+            "say what is to change, such as --type incident.reported; see: endpoints change --help"
+        )
+    endpoint = await endpoints.change(
+        call.store,
+        known,
+        replace(draft_of(known), **given),
+        actor=actor(),
+        now=datetime.now(UTC),
+        permitted=permitted(call.settings),
+    )
+    return _said(endpoint, f"{endpoint.id} is changed. To see it: incident-bridge endpoints show {endpoint.id}",
+                 call.terminal)  # fmt: skip
+
+
+def _all(words: list[str], everything: Sequence[str]) -> Sequence[str]:
+    """What was named; where that is just `all`, everything."""
+    return everything if words == ["all"] else words
 
 
 def _headers(lines: list[str]) -> dict[str, str]:

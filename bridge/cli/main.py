@@ -39,6 +39,8 @@ _GROUPS = {
     "verify": ("verify",),
     "listen": ("listen",),
     "validate": ("validate",),
+    "completion": ("completion",),
+    "manual": ("man",),
 }
 
 

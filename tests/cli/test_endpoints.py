@@ -124,6 +124,39 @@ def test_adding_prints_the_secret_once_and_nothing_else_prints_it(run: Any, loca
         assert "k1" not in printed.out + printed.messages
 
 
+def test_changing_changes_what_is_named_and_nothing_else(
+    run: Any, local: str, server: EmbeddedServer
+) -> None:
+    endpoint = run(
+        *("--json", "endpoints", "add", URL, "--type", "incident.reported", "--peer", "peer.example"),
+        *("--header", "X-Key: k1", "--xml"),
+        config=local,
+    ).json()["id"]
+
+    changed = run(
+        *("endpoints", "change", endpoint[:8], "--type", "all", "--severity", "high", "--no-xml"),
+        *("--description", "tickets"),
+        config=local,
+    )
+    assert changed.code == 0
+    assert "k1" not in changed.out + changed.messages
+    known = stored(server.url, endpoint)
+    assert (known.types, known.severities, known.peers) == ((), ("high",), ("peer.example",))
+    assert (known.includes_xml, known.description, known.headers) == (False, "tickets", {"X-Key": "k1"})
+
+    run("endpoints", "change", endpoint, "--header", "none", "--url", f"{URL}2", config=local)
+    known = stored(server.url, endpoint)
+    assert (known.headers, known.url, known.description) == ({}, f"{URL}2", "tickets")
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("--type", "nonsense"), ("--url", "ftp://x"), ("--type", "all", "--type", "x")]
+)
+def test_what_cannot_be_changed_is_wrong_usage(run: Any, local: str, words: tuple[str, ...]) -> None:
+    endpoint = run("--json", "endpoints", "add", URL, config=local).json()["id"]
+    assert run("endpoints", "change", endpoint, *words, config=local).code == 2
+
+
 def test_adding_for_people_prints_id_and_secret_as_data(run: Any, local: str) -> None:
     printed = run("endpoints", "add", URL, config=local)
 

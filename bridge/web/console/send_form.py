@@ -70,7 +70,8 @@ class Reader:
             try:
                 found[read(line)] = None
             except MalformedError as error:
-                self.blame(name, f"line {number}, “{line[:60]}”, {error.rule}")
+                where = f"line {number}, " if self.typed[name].count("\n") and name != "to" else ""
+                self.blame(name, f"{where}“{line[:60]}”: {error.rule}")
         return tuple(found)
 
     def choice(self, name: str, offered: list[str]) -> str:
