@@ -13,9 +13,10 @@ local stanza_names = { message = true, presence = true, iq = true };
 local domains_methods = {};
 local domains_mt = { __index = domains_methods };
 
--- deps: host; hosts (prosody.hosts); list_own() -> this host and its components; incoming() -> a table whose keys are the
--- incoming server streams; find_admin(domain): an admin whose JID is there; is_blocked(domain); send(stanza, from_host);
--- timer(seconds, callback); rooms: to empty them of the domain's occupants.
+-- deps: host; hosts (prosody.hosts); list_own() -> this host and its components; is_own(domain): whether a component is
+-- this host's now; incoming() -> a table whose keys are the incoming server streams; find_admin(domain): an admin whose
+-- JID is there; is_blocked(domain); send(stanza, from_host); timer(seconds, callback); rooms: to empty them of the
+-- domain's occupants.
 local function new(deps)
 	return setmetatable({
 		deps = deps;
@@ -131,12 +132,18 @@ local function error_reply(self, stanza, domain)
 	return st.error_reply(stanza, "cancel", "not-allowed", ("%s does not communicate with %s"):format(self.deps.host, domain));
 end
 
+-- A component may turn out to be of a host below this one, which started later.
+local function is_ours(self, domain)
+	return domain == nil or domain == self.deps.host or self.deps.is_own(domain);
+end
+
 -- For every stanza that comes to this host or its components. True: it goes no further.
 function domains_methods:refuse_incoming(event)
 	local origin, stanza = event.origin, event.stanza;
 	if not is_stream(origin) then return; end
 	local domain = jid_host(stanza.attr.from);
 	if not domain or not self.deps.is_blocked(domain) or may_come(self, stanza) then return; end
+	if not is_ours(self, jid_host(stanza.attr.to)) then return; end
 	-- presence from there gets no answer at all: it comes by itself, and often
 	if stanza.name ~= "presence" and stanza.attr.to and wants_answer(stanza) then
 		local reply = error_reply(self, stanza, domain);
@@ -150,7 +157,7 @@ end
 function domains_methods:refuse_outgoing(event)
 	local stanza, domain = event.stanza, event.to_host;
 	if not stanza_names[stanza.name] or stanza.attr.xmlns then return; end -- dialback
-	if not self.deps.is_blocked(domain) or may_go(self, stanza) then return; end
+	if not self.deps.is_blocked(domain) or may_go(self, stanza) or not is_ours(self, event.from_host) then return; end
 	if wants_answer(stanza) then
 		local reply = error_reply(self, stanza, domain);
 		-- later, because a room may be in the middle of telling its occupants

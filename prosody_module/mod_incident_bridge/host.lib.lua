@@ -51,6 +51,14 @@ local function new_is_admin(host, list_admins, usermanager)
 	end;
 end
 
+-- The admin whose JID is at this domain, if there is one.
+local function find_admin(domain, admins)
+	for _, admin in ipairs(admins) do
+		local prepared = jid.prep(admin);
+		if prepared and jid.host(prepared) == domain then return prepared; end
+	end
+end
+
 local function list_muc(host, hosts, listed)
 	local muc = array();
 	for _, domain in ipairs(list_own(host, hosts, listed)) do
@@ -81,4 +89,4 @@ local function describe(facts)
 	};
 end
 
-return { describe = describe, new_is_admin = new_is_admin, is_own = is_own, list_own = list_own };
+return { describe = describe, find_admin = find_admin, new_is_admin = new_is_admin, is_own = is_own, list_own = list_own };

@@ -2,6 +2,7 @@
 -- interrupted, is a job in the stored state and is done at the next look.
 
 local array = require "util.array";
+local xpcall = require "util.xpcall".xpcall;
 
 local not_stored = "this server could not store it: see Prosody's log";
 
@@ -12,7 +13,7 @@ local mitigator_mt = { __index = mitigator_methods };
 -- users() -> iterator; effects: type -> check, carry_out, restore, and capture where there is something to restore;
 -- clock() -> Unix seconds; log(level, text, ...).
 local function new(deps)
-	return setmetatable({ deps = deps, state = nil, wanted = {}, problem = nil }, mitigator_mt);
+	return setmetatable({ deps = deps, state = nil, wanted = {}, failing = {}, problem = nil }, mitigator_mt);
 end
 
 local function rebuild(self)
@@ -186,13 +187,22 @@ local function fulfil_undos(self)
 	end
 end
 
+-- What fails must neither keep the rest waiting nor fill the log: it is told once, until it went well.
+local function try(self, what, action, ...)
+	local ok, why = xpcall(action, debug.traceback, self, ...);
+	if not ok and not self.failing[what] then
+		self.deps.log("error", "Could not look after %s, which is tried again every few seconds: %s", what, why);
+	end
+	self.failing[what] = not ok or nil;
+end
+
 -- Looks after everything that nobody asks for: wishes of prosodyctl, expiry, and jobs that had to wait.
 function mitigator_methods:look()
 	if self.problem then return; end
-	fulfil_undos(self);
-	for _, id in ipairs(self.deps.mitigations.list_due(self.state, self.deps.clock())) do end_one(self, id, "expired"); end
+	try(self, "the wishes of prosodyctl", fulfil_undos);
+	for _, id in ipairs(self.deps.mitigations.list_due(self.state, self.deps.clock())) do try(self, id, end_one, id, "expired"); end
 	for _, key in ipairs(self.deps.mitigations.list_jobs(self.state)) do
-		if self.state.targets[key] then work(self, key); end
+		if self.state.targets[key] then try(self, key, work, key); end
 	end
 end
 

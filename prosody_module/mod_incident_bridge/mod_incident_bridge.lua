@@ -117,9 +117,7 @@ local function user_exists(username)
 end
 
 local function find_admin(domain)
-	for _, admin in ipairs(list_admins()) do
-		if jid_host(admin) == domain then return admin; end
-	end
+	return own.find_admin(domain, list_admins());
 end
 
 local mitigator;
@@ -130,7 +128,7 @@ local accounts = new_accounts {
 	is_suspended = function (account) return mitigator:has("account.suspend", account); end;
 };
 local domains = new_domains {
-	host = host, hosts = prosody.hosts, list_own = list_own, find_admin = find_admin, rooms = rooms, timer = timer;
+	host = host, hosts = prosody.hosts, list_own = list_own, is_own = is_own, find_admin = find_admin, rooms = rooms, timer = timer;
 	incoming = function () return prosody.incoming_s2s; end;
 	is_blocked = function (domain) return mitigator:has("domain.block", domain); end;
 	send = function (stanza, from_host) prosody.core_post_stanza(prosody.hosts[from_host], stanza); end;

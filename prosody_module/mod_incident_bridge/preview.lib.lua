@@ -38,7 +38,9 @@ end
 local function count_contacts_at(self, domain)
 	local function is_there(jid) return jid_host(jid) == domain; end
 	local started, count = self.deps.now(), 0;
-	for username in self.deps.users() do
+	local can_list, iterator, list, last = pcall(self.deps.users); -- not every authentication module can
+	if not can_list or not iterator then return 0, false; end
+	for username in iterator, list, last do
 		if self.deps.now() - started > count_seconds then return count, false; end
 		count = count + count_contacts(self.deps.load_roster(username), is_there);
 	end

@@ -68,6 +68,7 @@ local function new_world()
 	world.domains = support.library("domains").new {
 		host = "a.test", hosts = world.hosts, timer = timer, rooms = world.rooms_effect;
 		list_own = function () return { "a.test", "muc.a.test" }; end;
+		is_own = function (domain) return domain == "muc.a.test"; end;
 		incoming = function () return world.incoming; end;
 		find_admin = find_admin;
 		is_blocked = function (domain) return world.blocked[domain]; end;
@@ -259,6 +260,16 @@ describe("domain.block", function ()
 	end);
 end);
 
+describe("an admin's domain", function ()
+	it("is known however the admin is written, and only that one", function ()
+		local find_admin = support.library("host").find_admin;
+		local admins = { "admin@a.test", "Root@C.Test", "nobody@@nowhere" };
+		assert.equal("root@c.test", find_admin("c.test", admins));
+		assert.is_nil(find_admin("sub.c.test", admins));
+		assert.is_nil(find_admin("test", admins));
+	end);
+end);
+
 describe("what comes from a blocked domain", function ()
 	local function receive(stanza, origin)
 		local world = new_world();
@@ -318,6 +329,11 @@ describe("what comes from a blocked domain", function ()
 		assert.is_false((receive(st.message({ to = "x@a.test", from = "y@c.test" }), { type = "s2sin" })));
 	end);
 
+	it("is another's business at a component that turned out to be of a host below ours", function ()
+		assert.is_true((receive(st.message({ type = "groupchat", to = "r@muc.a.test", from = "y@b.test" }, "x"))));
+		assert.is_false((receive(st.message({ type = "groupchat", to = "r@muc.below.a.test", from = "y@b.test" }, "x"))));
+	end);
+
 	it("gets its refusal though nothing else may go there", function ()
 		local _, reply, _, world = receive(st.message({ type = "chat", to = "x@a.test", from = "y@b.test" }, "spam"));
 		assert.is_nil(world.domains:refuse_outgoing({ stanza = reply, from_host = "a.test", to_host = "b.test" }));
@@ -346,6 +362,8 @@ describe("what goes to a blocked domain", function ()
 			assert.is_false((send(stanza)), tostring(stanza));
 		end
 		assert.is_false((send(st.message({ from = "x@a.test", to = "y@c.test" }), "c.test")));
+		local others = st.message({ type = "groupchat", from = "r@muc.below.a.test/x", to = "y@b.test" }, "hi");
+		assert.is_false((send(others, "b.test", "muc.below.a.test")));
 	end);
 
 	it("is stopped otherwise, and a local user is told at once", function ()
@@ -391,7 +409,7 @@ describe("impact.preview", function ()
 			mitigator = { others = function () return { "m1" }; end };
 			accounts = world.accounts, domains = world.domains, rooms = world.rooms_effect;
 			user_exists = function (username) return rosters[username] ~= nil or username == "admin"; end;
-			users = function () return pairs(rosters); end, load_roster = function (username) return rosters[username]; end;
+			users = world.users or function () return pairs(rosters); end, load_roster = function (username) return rosters[username]; end;
 			is_admin = function (jid) return jid == "admin@a.test"; end;
 			now = function ()
 				world.time = (world.time or 0) + (world.pace or 0);
@@ -420,6 +438,16 @@ describe("impact.preview", function ()
 		world.pace = 1;
 		seen = preview({ domain = "b.test" }, world);
 		assert.same({ 0, false }, { seen.contacts, seen.contacts_complete });
+	end);
+
+	it("says that contacts are not counted where the accounts cannot be listed", function ()
+		local world = new_world();
+		world.hosts["a.test"].s2sout["b.test"] = new_session {};
+		for _, users in ipairs { function () error("no such method"); end, function () return nil, "not supported"; end } do
+			world.users = users;
+			local seen = preview({ domain = "b.test" }, world);
+			assert.same({ 1, 0, false }, { seen.streams, seen.contacts, seen.contacts_complete });
+		end
 	end);
 
 	it("counts who would leave a room, a whole domain's users if need be", function ()

@@ -262,6 +262,45 @@ describe("a wish of prosodyctl", function ()
 	end);
 end);
 
+describe("a look", function ()
+	local function apply_to(world, id, account)
+		return world.mitigator:apply("account.suspend", {
+			mitigation = id, revision = 1, account = account, expires_at = mitigations.format_time(world.time + 60);
+		});
+	end
+
+	it("goes on where one target fails, and tells of it once until it went well", function ()
+		local world = new_world();
+		world.outcome = false;
+		for _, name in ipairs { "a", "b", "c" } do apply_to(world, name, name .. "@a.test"); end
+		world.effect.carry_out = function (_, target)
+			if target.account == "a@a.test" and world.crash then error("crash"); end
+			return true;
+		end;
+		world.crash, world.logged = true, {};
+		world.mitigator:look();
+		world.mitigator:look();
+		assert.equal(1, #world.logged);
+		assert.truthy(world.logged[1]:find("a@a.test", 1, true) and world.logged[1]:find("crash", 1, true));
+		assert.is_true(world.mitigator.state.targets["account.suspend c@a.test"].is_done);
+		world.crash = false;
+		world.mitigator:look();
+		assert.is_true(world.mitigator.state.targets["account.suspend a@a.test"].is_done);
+		assert.same({}, world.mitigator.failing);
+	end);
+
+	it("ends what is due where prosodyctl's wishes cannot be read", function ()
+		local world = new_world();
+		world.apply();
+		world.undo_store.users = function () error("the database is away"); end;
+		world.time, world.logged = world.time + 3600, {};
+		world.mitigator:look();
+		world.mitigator:look();
+		assert.is_false(world.is_suspended());
+		assert.equal(2, #world.logged); -- that failure, and the end
+	end);
+end);
+
 describe("a host whose storage", function ()
 	local function refuses_everything(world)
 		assert.equal(409, select(3, world.apply()));
