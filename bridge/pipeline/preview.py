@@ -19,6 +19,7 @@ from bridge.policy.approval import may_be_automatic
 from bridge.policy.change import Change, Put, Timer
 from bridge.policy.mitigation import GIVE_UP_SECONDS, RETRY_SECONDS, Yes
 from bridge.policy.record import Approval, ApprovalState, Interaction, Peer, Target, TargetState
+from bridge.policy.trust import Trust
 from bridge.store import keys, load
 from bridge.store.commit import StaleError, commit
 from bridge.store.connect import Store
@@ -166,6 +167,8 @@ async def _automatic(
     records = (await load.fetch(store, names=names)).records
     asked, peer = (records[name] for name in names)
     if not isinstance(asked, Interaction) or not isinstance(peer, Peer):
+        return None
+    if peer.trust is not Trust.TRUSTED:  # any more: what it asked for while it was waits for a person
         return None
     if not may_be_automatic(approval, action=rule.action, per_day=rule.per_day, done=peer.automatic, now=now):
         return None

@@ -201,16 +201,18 @@ def protect(
         trusted: domains of trusted peers.
     """
     return tuple(
-        replace(one, second_yes=_protection(touched(one), protected, trusted)) if one.type else one
-        for one in targets
+        replace(one, second_yes=_protection(one, protected, trusted)) if one.type else one for one in targets
     )
 
 
-def _protection(jid: Jid | None, protected: Collection[str], trusted: Collection[str]) -> str:
+def _protection(target: Target, protected: Collection[str], trusted: Collection[str]) -> str:
+    jid = touched(target)
     if jid is None:
         return ""
     if jid.bare in protected or jid.domain in protected:
         return "it is in policy.protected"
+    if target.type is _DOMAIN and any(one.endswith(f"@{jid.domain}") for one in protected):
+        return "a user of it is in policy.protected"
     return f"{jid.domain} is a trusted peer" if jid.domain in trusted else ""
 
 

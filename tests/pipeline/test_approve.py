@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
@@ -664,6 +664,36 @@ async def test_a_rule_says_nothing_about_protected_names_or_admins(desk: Desk) -
     assert admin is not None
     await desk.work()
     assert (await desk.approval(admin.id)).state is ApprovalState.OPEN
+
+
+@pytest.mark.parametrize("trust", [Trust.STRANGER, Trust.BLOCKED])
+async def test_a_rule_says_nothing_once_the_peer_is_not_trusted_any_more(desk: Desk, trust: Trust) -> None:
+    rule = AutomaticRule(peer=PEER, action="block-host", per_day=9)
+    desk.rules = PolicySettings(approve_automatically=(rule,))
+    one = await desk.request("juliet@a.test")  # and Prosody is slow to say what it would touch
+    peer = await desk.record(keys.peer(HOST, PEER))
+    await commit(desk.store, Change(puts=(Put(peer, replace(peer, trust=trust)),)))
+    await desk.work()
+    assert one is not None
+    after = await desk.approval(one.id)
+    assert (after.state, after.targets[0].preview) == (ApprovalState.OPEN, desk.module.preview_answer)
+    assert desk.module.active == {}
+
+
+async def test_a_server_with_a_protected_user_needs_a_second_yes(desk: Desk) -> None:
+    desk.rules = PolicySettings(protected=frozenset({"friend@spam.example"}))
+    one = await asked(desk, "spam.example")
+    with pytest.raises(ProtectedError, match="a user of it is in policy"):
+        await desk.yes(one)
+    assert (await desk.yes(one, second_yes=True)).had_second_yes
+
+
+async def test_a_no_with_what_xml_cannot_carry_is_told_all_the_same(desk: Desk) -> None:
+    one = await asked(desk)
+    await approve.decline(desk.store, one, actor=ANNA, reason="no\x0b\x00\x1b[2J \ufffe", now=NOW)
+    await desk.work()
+    (told,) = await desk.responses(one.incident_id)
+    assert told.document.history[-1].action == "nothing"
 
 
 async def test_an_answer_by_hand_closes_the_approval(desk: Desk) -> None:
