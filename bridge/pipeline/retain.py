@@ -19,6 +19,7 @@ from bridge.policy.record import (
     Interaction,
     InteractionState,
     Mitigation,
+    MitigationState,
     Peer,
     Quarantine,
     Record,
@@ -145,7 +146,7 @@ async def _retire(store: Store, oldest: Interaction, *, before: datetime, more: 
     if incident is None or incident.quarantined:
         if len(held) < len(interactions):
             return 0  # something newer came
-        records += await _over(store, about)
+        records += await _over(store, about, before=before)
         change = Change(drops=tuple(records), counts=(("retired", "quarantine"),)) + more
     else:
         change = Change(puts=tuple(Put(one, replace(one, quarantined=False, original=None)) for one in held))
@@ -155,13 +156,20 @@ async def _retire(store: Store, oldest: Interaction, *, before: datetime, more: 
     return len(held)
 
 
-async def _over(store: Store, incident_id: str) -> list[Record]:
-    """What was decided and done about an incident and is over; what is in force stays, so that it can be taken back."""
+async def _over(store: Store, incident_id: str, *, before: datetime) -> list[Record]:
+    """What was decided and done about an incident and is over; what is in force stays, so that it can be taken back.
+
+    What failed may be in force all the same until its time is over (it could not be taken back, say).
+    """
     indexes = [keys.approvals_of_incident(incident_id), keys.mitigations_of_incident(incident_id)]
     found = await load.newest(store, indexes, limit=_MOST_INTERACTIONS)
     names = [keys.mitigation(one) for one in found[indexes[1]]]
     mitigations = [one for one in await _records(store, names) if isinstance(one, Mitigation)]
-    kept = {one.approval_id for one in mitigations if one.is_active}
+    kept = {
+        one.approval_id
+        for one in mitigations
+        if one.is_active or (one.state is MitigationState.FAILED and one.expires_at >= before)
+    }
     names = [keys.approval(one) for one in found[indexes[0]] if one not in kept]
     approvals = [one for one in await _records(store, names) if isinstance(one, Approval)]
     return [

@@ -84,6 +84,27 @@ async def test_what_was_done_about_it_goes_with_it_once_it_is_over(
     }
 
 
+@pytest.mark.parametrize("days_left", [-1, 1])
+async def test_what_could_not_be_taken_back_stays_while_it_may_be_in_force(
+    store: Store, make_incident: Any, make_interaction: Any, days_left: int
+) -> None:
+    incident: Incident = make_incident(quarantined=True)
+    expires_at = NOON + timedelta(days=1 + days_left)
+    common = {"host": HOST, "incident_id": incident.id, "created_at": NOON, "expires_at": expires_at}
+    approval = Approval(id="a1", request=None, requester="", targets=(), state=ApprovalState.DONE, **common)
+    mitigation = Mitigation(
+        id="m1", type=MitigationType.BLOCK, target={"domain": PEER}, action="block-host", approval_id="a1",
+        asked_at=NOON, by="cli:anna", reason="", state=MitigationState.FAILED, lifted_by="cli:anna", **common,
+    )  # fmt: skip
+    await put(store, incident, make_interaction("i1", **usual(incident)), approval, mitigation)
+    await put(store, Peer(host=HOST, domain=PEER, quarantined=1))
+
+    assert await empty_quarantine(store, HOST, days=30, now=NOON + timedelta(days=31)) == 1
+
+    found = (await load.fetch(store, names=[keys.approval("a1"), keys.mitigation("m1")])).records
+    assert [one is not None for one in found.values()] == [days_left > 0] * 2
+
+
 async def test_what_still_waits_for_its_worker_stays(
     store: Store, make_incident: Any, make_interaction: Any
 ) -> None:
