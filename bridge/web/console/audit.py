@@ -156,7 +156,7 @@ def _cursor(text: str) -> Cursor | None:
     """A position as Redis names it, `milliseconds-number`; None if it is none."""
     first, dash, second = text.partition("-")
     is_one = dash and first.isdecimal() and second.isdecimal() and first.isascii() and second.isascii()
-    return (int(first), int(second)) if is_one and len(text) < 40 else None  # noqa: PLR2004 - digits
+    return (int(first), int(second)) if is_one and max(len(first), len(second)) < 20 else None  # noqa: PLR2004 - digits
 
 
 def _written(position: Cursor) -> str:

@@ -213,11 +213,13 @@ def known_names(host: str, known: Iterable[Peer]) -> frozenset[str]:
 
 
 def day(text: str) -> datetime | None:
-    """A day as a date field of a form writes it; None if it is none."""
+    """A day as a date field of a form writes it; None if it is none, or has no next one."""
     try:
-        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
-    except ValueError:
+        found = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+        found + timedelta(days=1)
+    except (ValueError, OverflowError):
         return None
+    return found
 
 
 def cursor(text: str) -> Cursor | None:

@@ -220,6 +220,7 @@ async def _admit(visit: Visit, handler: Handler, *, is_open: bool) -> web.Respon
     if not is_open and not visit.hosts:
         return _not_signed_in(visit)
     if request.method == "POST":
+        await _read_form(request)
         is_ours = request.headers.get("Sec-Fetch-Site", "same-origin") == "same-origin"
         if not is_ours or not cookies.is_token(await visit.field("csrf"), visit.browser):
             raise Refusal(
@@ -230,6 +231,14 @@ async def _admit(visit: Visit, handler: Handler, *, is_open: bool) -> web.Respon
     if visit.session is not None and "X-Live" not in request.headers:
         await sign_in.touch(visit.store, visit.session, now=visit.now)
     return await handler(visit)
+
+
+async def _read_form(request: web.Request) -> None:
+    """Read the form, once for all that ask for its fields."""
+    try:
+        await request.post()
+    except (ValueError, LookupError, AssertionError) as error:  # no UTF-8, an unknown charset, no multipart
+        raise web.HTTPBadRequest(reason="That is no form") from error
 
 
 def _not_signed_in(visit: Visit) -> web.Response:

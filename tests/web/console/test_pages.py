@@ -166,6 +166,38 @@ async def test_who_comes_from_elsewhere_is_sent_around_once(browse: Open) -> Non
     assert back.headers["Location"] == "/sign-in?next=%2Fpeers%3Fq%3Da"
 
 
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/x-www-form-urlencoded", b"csrf=\xff&jid=a@a.test"),
+        ("application/x-www-form-urlencoded; charset=bogus", b"csrf=x"),
+        ("application/x-www-form-urlencoded", b"csrf=%ED%A0%80"),
+        ("multipart/form-data", b"csrf=x"),
+        ("multipart/form-data; boundary=x", b"--x\r\n\r\nabc"),
+        ("text/plain", b"csrf=x"),
+    ],
+)
+async def test_what_no_browser_sends_as_a_form_is_refused_and_no_fault_of_ours(
+    browse: Open, kind: str, body: bytes
+) -> None:
+    answer = await (await browse()).post("/sign-in", data=body, headers={"Content-Type": kind})
+    assert answer.status in {400, 403}
+    assert "text/html" in answer.headers["Content-Type"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/incidents?until=9999-12-31",
+        "/audit?before=99999999999999999999-1",
+        "/incidents?q=%ED%A0%80",
+        "/approvals/%00",
+    ],
+)
+async def test_an_address_that_somebody_made_up_is_no_fault_of_ours(browse: Open, path: str) -> None:
+    assert (await (await browse(a=Role.APPROVER)).get(path)).status in {200, 404}
+
+
 async def test_a_form_sent_by_another_site_is_refused_whatever_it_brings(browse: Open) -> None:
     client = await browse(a=Role.APPROVER)
     data = {"csrf": await token(client, "/peers"), "trust": "trusted"}
