@@ -158,7 +158,7 @@ def _fish(root: Node) -> str:
 def _fish_option(option: Option) -> str:
     names = "".join(f" -{'l' if name.startswith('--') else 's'} {name.lstrip('-')}" for name in option.names)
     offered = f" -a {_fish_quoted(' '.join(option.choices))}" if option.choices else ""
-    takes = " -r" if option.value and option.names else ""
+    takes = (" -r" if option.is_file else " -x") if option.value and option.names else ""
     return f"{names}{takes}{' -F' if option.is_file else ''}{offered} -d {_fish_quoted(option.help)}"
 
 

@@ -70,7 +70,7 @@ def ranked(bars: Sequence[Bar], *, name: str, title: str, text: str) -> Markup:
     for number, bar in enumerate(bars):
         y = number * _ROW
         width = widest * max(0, bar.value) / most
-        drawn.append(_boxed(_end(bar.label), 0, y, _NAMES, _ROW, anchor="end"))
+        drawn.append(_boxed(_end(visible(bar.label)), 0, y, _NAMES, _ROW, anchor="end"))
         drawn.append(_rect(_NAMES + _SPACE, y + 5, width, _ROW - 10, bar))
         drawn.append(
             _boxed(_short(bar.value), _NAMES + 2 * _SPACE + width, y, _NUMBERS, _ROW, anchor="start")

@@ -1,6 +1,7 @@
 // What is marked data-live is asked for again every 15 seconds while somebody looks; without this file nothing is lost.
 (() => {
   "use strict";
+  document.querySelector(".top nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
   const live = document.querySelector("[data-live]");
   if (!live) return;
   const refresh = async () => {
