@@ -64,7 +64,7 @@ async def ask_approval(desk: Desk) -> Reply:
     chosen = await _chosen(desk)
     if chosen is not None and chosen.state is ApprovalState.OPEN:
         return _decision(desk, chosen)
-    ids = await desk.newest(keys.approvals_open(desk.host), _MOST_LISTED)
+    ids = await desk.oldest(keys.approvals_open(desk.host), _MOST_LISTED)  # declined by itself first
     found = await desk.records(Approval, [keys.approval(one) for one in ids])
     if not found:
         return forms.over("Nothing waits for your yes or no.")

@@ -264,7 +264,7 @@ async def request(desk: Desk) -> Reply:
 
 async def _unanswered(desk: Desk) -> list[Approval]:
     """The requests put up for approval that have no answer."""
-    ids = await desk.newest(keys.approvals_open(desk.host), _MOST_LISTED)
+    ids = await desk.oldest(keys.approvals_open(desk.host), _MOST_LISTED)
     return await desk.records(Approval, [keys.approval(one) for one in ids])
 
 

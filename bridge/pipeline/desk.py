@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import count
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ WATCH_SECONDS = 3.0
 _POLL_SECONDS = 0.1
 _MOST_SEARCHED = 2000
 _MOST_STORY = 100
+_LATER = timedelta(days=1)  # another machine's clock
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
 
@@ -66,6 +67,10 @@ class Desk:
     async def newest(self, index: str, limit: int) -> tuple[str, ...]:
         """The newest members of an index."""
         return (await load.newest(self.store, [index], limit=limit))[index]
+
+    async def oldest(self, index: str, limit: int) -> tuple[str, ...]:
+        """The oldest members of an index."""
+        return await load.older(self.store, index, than=self.now + _LATER, limit=limit)
 
     async def incident(self, typed: str) -> Incident:
         """The one incident of this host whose id begins so.

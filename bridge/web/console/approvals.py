@@ -37,7 +37,7 @@ _REFUSED: Final = (ApprovalState.DECLINED, ApprovalState.EXPIRED)
 
 async def show_all(visit: Visit) -> web.Response:
     """List what waits, the oldest first, then what was decided, the newest first."""
-    waiting, _ = await lists.approvals(visit.store, lists.every(keys.approvals_open, visit.hosts))
+    waiting, more = await lists.waiting(visit.store, list(visit.hosts), now=visit.now)
     before = find.cursor(visit.query("before"))
     found, after = await lists.approvals(
         visit.store, lists.every(keys.approvals, visit.hosts), limit=_PER_PAGE, before=before
@@ -45,7 +45,8 @@ async def show_all(visit: Visit) -> web.Response:
     return visit.page(
         "approvals.html",
         title="Approvals",
-        waiting=[] if before else sorted(waiting, key=lambda one: one.created_at),
+        waiting=[] if before else waiting,
+        more_waiting=more,
         decided=[one for one in found if one.state is not ApprovalState.OPEN],
         states=STATES,
         headline=headline,

@@ -6,10 +6,10 @@ from typing import Final
 from aiohttp import web
 
 from bridge.policy.lookalike import alike
-from bridge.policy.record import Approval, Incident, Interaction, Peer, Triage, TriageState, Way
+from bridge.policy.record import Incident, Interaction, Peer, Triage, TriageState, Way
 from bridge.policy.trust import Trust
 from bridge.store import keys, load
-from bridge.web.console import find, timeline
+from bridge.web.console import find, lists, timeline
 from bridge.web.console.guard import Visit, get
 from bridge.xep0268.model import Status
 
@@ -23,7 +23,9 @@ _RECENT: Final = timedelta(days=7)
 
 async def show(visit: Visit) -> web.Response:
     """Show what waits for a decision, what went wrong, and what is new."""
-    approvals = await _approvals(visit)
+    approvals, more_approvals = await lists.waiting(
+        visit.store, list(visit.hosts), now=visit.now, limit=_LOOKED_AT
+    )
     strangers, beware = await _strangers(visit)
     recent = await _recent(visit)
     troubles = await _troubles(visit, [one for one in recent if one.is_own])
@@ -34,6 +36,7 @@ async def show(visit: Visit) -> web.Response:
         "inbox.html",
         title="Inbox",
         approvals=approvals,
+        more_approvals=more_approvals,
         strangers=strangers[:_SHOWN],
         more_strangers=max(0, len(strangers) - _SHOWN),
         beware=beware,
@@ -45,15 +48,6 @@ async def show(visit: Visit) -> web.Response:
         is_empty=total == 0,
         has_several_hosts=len(visit.hosts) > 1,
     )
-
-
-async def _approvals(visit: Visit) -> list[Approval]:
-    """Requests that wait for a yes or no, the oldest first."""
-    indexes = [keys.approvals_open(host) for host in visit.hosts]
-    members = await load.newest(visit.store, indexes, limit=_LOOKED_AT)
-    ids = [member for index in indexes for member in members[index]]
-    found = await find.records(visit.store, map(keys.approval, ids))
-    return sorted((one for one in found if isinstance(one, Approval)), key=lambda one: one.created_at)
 
 
 async def _strangers(visit: Visit) -> tuple[list[Peer], list[tuple[str, str]]]:

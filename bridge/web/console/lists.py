@@ -5,6 +5,7 @@ House rule: a page costs a bounded number of records, however much is stored.
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
 from typing import Final
 
 from bridge.policy.record import Approval, Mitigation
@@ -13,6 +14,7 @@ from bridge.store.connect import Store
 from bridge.web.console.find import Cursor, records
 
 _MOST: Final = 100
+_LATER: Final = timedelta(days=1)
 
 
 async def approvals(
@@ -22,6 +24,19 @@ async def approvals(
     members, after = await _page(store, tuple(indexes), limit=limit, before=before)
     found = await records(store, map(keys.approval, members))
     return [one for one in found if isinstance(one, Approval)], after
+
+
+async def waiting(
+    store: Store, hosts: Sequence[str], *, now: datetime, limit: int = _MOST
+) -> tuple[list[Approval], int]:
+    """What waits for a yes or no, the oldest first, for that is declined by itself first; and how many more do."""
+    indexes = every(keys.approvals_open, hosts)
+    than = now + _LATER  # another machine's clock
+    members = await asyncio.gather(*(load.older(store, one, than=than, limit=limit) for one in indexes))
+    found = await records(store, (keys.approval(one) for part in members for one in part))
+    ordered = sorted((one for one in found if isinstance(one, Approval)), key=lambda one: one.created_at)
+    total = sum(await load.sizes(store, indexes)) if indexes else 0
+    return ordered[:limit], max(0, total - len(ordered[:limit]))
 
 
 async def mitigations(

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import unicodedata
 from collections.abc import Awaitable, Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from bridge.config import HostSettings, ServerSettings, Settings
 from bridge.pipeline.sign_in import make_link
 from bridge.policy.change import Change, Put
-from bridge.policy.record import Peer
+from bridge.policy.record import Approval, Peer
 from bridge.policy.sessions import Role
 from bridge.policy.trust import Trust
 from bridge.store.commit import commit
@@ -196,6 +196,27 @@ async def test_what_no_browser_sends_as_a_form_is_refused_and_no_fault_of_ours(
 )
 async def test_an_address_that_somebody_made_up_is_no_fault_of_ours(browse: Open, path: str) -> None:
     assert (await (await browse(a=Role.APPROVER)).get(path)).status in {200, 404}
+
+
+async def test_however_many_wait_those_are_shown_that_are_declined_by_themselves_first(
+    browse: Open, store: Store
+) -> None:
+    at = datetime.now(UTC)
+    many = [
+        Approval(
+            id=f"a{number}", host="a.test", incident_id="i", request=f"a{number}", requester="b.test", targets=(),
+            created_at=at + timedelta(seconds=number), expires_at=at + timedelta(days=7, seconds=number),
+        )
+        for number in range(103)
+    ]  # fmt: skip
+    await commit(store, Change(puts=tuple(Put(None, one) for one in many)))
+    client = await browse(a=Role.APPROVER)
+    for path in ("/approvals", "/"):
+        page = await (await client.get(path)).text()
+        assert ">103</span>" in page
+        assert 'href="/approvals/a0"' in page
+        assert 'href="/approvals/a102"' not in page
+        assert "and 3 more" in page
 
 
 async def test_a_form_sent_by_another_site_is_refused_whatever_it_brings(browse: Open) -> None:
