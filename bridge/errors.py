@@ -9,6 +9,7 @@
     ├── SignatureError      a signed message is not from whom it says: answer 401, tell the operator
     │   └── TimestampError  it is, but one of the two clocks is wrong
     └── ConfigError         the operator's: says what to change, and where
+        └── StoreConfigError  it is about the store: nobody who only asks us can do anything about it
 
 The base class is caught only at the three edges: `web/`, `worker/`, `cli/`.
 """
@@ -109,3 +110,7 @@ class TimestampError(SignatureError):
 
 class ConfigError(BridgeError):
     """The configuration or the environment is not usable; the message says what to type."""
+
+
+class StoreConfigError(ConfigError):
+    """The store refuses us, or holds what a newer release wrote; the message may name its address."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from bridge.errors import ConfigError
+from bridge.errors import StoreConfigError
 from bridge.policy.record import (
     Bucket,
     Delivery,
@@ -67,10 +67,10 @@ def unpack(data: bytes) -> bytes:
     """Undo `pack`.
 
     Raises:
-        ConfigError: a newer release wrote this.
+        StoreConfigError: a newer release wrote this.
     """
     if data[:1] != bytes((FORMAT,)):
-        raise ConfigError(
+        raise StoreConfigError(
             f"the store holds records of format {data[0] if data else 'unknown'}, this release reads up to {FORMAT}: "
             "install the release that wrote them"
         )

@@ -16,7 +16,7 @@ from aiohttp import web
 from pydantic import BaseModel, RootModel, ValidationError
 
 from bridge import log
-from bridge.errors import BridgeError, UnavailableError
+from bridge.errors import BridgeError, StoreConfigError, UnavailableError
 from bridge.pipeline.actors import Actor
 from bridge.policy.record import Scope, Token
 from bridge.store.connect import Store
@@ -270,7 +270,7 @@ async def _run_once(route: Route, call: Call, key: idempotency.Key) -> web.Strea
         return web.Response(status=kept["status"], text=kept["body"], headers=headers)
     try:
         response = await _run(route, call)
-    except UnavailableError:
+    except (UnavailableError, StoreConfigError):
         raise  # it may be stored; the repeat has the same ids
     except BridgeError:
         await idempotency.release(call.store, key)
@@ -279,7 +279,7 @@ async def _run_once(route: Route, call: Call, key: idempotency.Key) -> web.Strea
         answer = {"status": response.status, "headers": dict(response.headers), "body": response.text or ""}
         try:
             await idempotency.keep(call.store, key, answer)
-        except UnavailableError as error:
+        except (UnavailableError, StoreConfigError) as error:
             _log.warning("the answer under an Idempotency-Key is not kept", reason=str(error))
     return response
 
