@@ -180,6 +180,20 @@ async def test_filters_are_kept_in_one_form_and_once(store: Store) -> None:
     assert (added.hosts, added.peers, added.severities) == ((HOST,), ("peer.example",), ("high",))
 
 
+async def test_a_change_judges_only_what_it_changes(store: Store) -> None:
+    plain = replace(DRAFT, url="http://consumer.example/in", hosts=[HOST, OTHER])
+    more, less = replace(PERMITTED, allow_http=True), replace(PERMITTED, hosts=(HOST,))
+    added = await endpoints.add(store, plain, actor=ADMIN, now=NOON, permitted=more)
+    draft = replace(endpoints.draft_of(added), description="mine")
+
+    changed = await endpoints.change(store, added, draft, actor=ADMIN, now=NOON, permitted=less)
+
+    assert (changed.description, changed.hosts) == ("mine", (HOST, OTHER))
+    again = replace(draft, hosts=[OTHER])
+    with pytest.raises(MalformedError, match="hosts"):
+        await endpoints.change(store, changed, again, actor=ADMIN, now=NOON, permitted=less)
+
+
 async def test_a_changed_endpoint_keeps_its_secret_and_where_it_stands(store: Store) -> None:
     added = await add(store)
     await happen(store, 0, 1)
