@@ -15,11 +15,12 @@ from bridge.errors import ConfigError, ConflictError, MalformedError
 from bridge.iodef.model import Severity
 from bridge.log import visible
 from bridge.pipeline.actors import Actor, audits
-from bridge.pipeline.ids import new_endpoint_id, new_id, new_webhook_secret
+from bridge.pipeline.ids import new_id as random_id
+from bridge.pipeline.ids import new_webhook_secret
 from bridge.policy.change import Change, Event, Put
 from bridge.policy.record import Endpoint, QuarantineFilter
 from bridge.store import keys, load
-from bridge.store.commit import commit
+from bridge.store.commit import StaleError, commit
 from bridge.store.connect import Store
 from bridge.webhooks.event import SCHEMA, EventType
 from bridge.webhooks.signature import decode_secret
@@ -132,6 +133,7 @@ async def add(
     now: datetime,
     permitted: Permitted,
     secret: str | None = None,
+    new_id: Callable[[], str] = random_id,
 ) -> Endpoint:
     """Add an endpoint; it gets what happens from now on.
 
@@ -142,6 +144,7 @@ async def add(
         now: the time.
         permitted: what the configuration permits.
         secret: `whsec_…` that the consumer has already; None: a new one is made.
+        new_id: makes its id; where an endpoint has this id already, this was done before, and that one is returned.
 
     Raises:
         MalformedError: as `checked` says.
@@ -150,20 +153,27 @@ async def add(
     fields = checked(_fields(draft), permitted)
     if secret is not None:
         decode_secret(secret)
-    if len(await load.page(store, keys.ENDPOINTS, limit=permitted.max_endpoints)) == permitted.max_endpoints:
-        raise ConfigError(
-            f"there are {permitted.max_endpoints} endpoints; that is the most (webhooks.max_endpoints)"
-        )
+    endpoint_id = f"ep_{new_id()}"
+    await _must_have_room(store, endpoint_id, permitted.max_endpoints)
     endpoint = Endpoint(
-        id=new_endpoint_id(),
+        id=endpoint_id,
         secret=secret or new_webhook_secret(),
         created_at=now,
         since=await _newest(store, fields["hosts"]),
         **fields,
     )
     entries = audits(endpoint.hosts, actor, "endpoint.add", endpoint.id, now=now, detail=_where(endpoint))
-    await commit(store, Change(puts=(Put(None, endpoint),), audits=entries))
+    try:
+        await commit(store, Change(puts=(Put(None, endpoint),), audits=entries))
+    except StaleError:
+        return await loaded(store, endpoint_id)
     return replace(endpoint, version=1)
+
+
+async def _must_have_room(store: Store, endpoint_id: str, most: int) -> None:
+    known = await load.page(store, keys.ENDPOINTS, limit=most)
+    if len(known) == most and endpoint_id not in dict(known):
+        raise ConfigError(f"there are {most} endpoints; that is the most (webhooks.max_endpoints)")
 
 
 async def change(
@@ -259,7 +269,14 @@ async def remove(store: Store, endpoint: Endpoint, *, actor: Actor, now: datetim
     raise ConflictError(f"endpoint {endpoint.id} changes faster than it can be written; try again")
 
 
-async def send_test(store: Store, endpoint: Endpoint, *, actor: Actor, now: datetime) -> str:
+async def send_test(
+    store: Store,
+    endpoint: Endpoint,
+    *,
+    actor: Actor,
+    now: datetime,
+    new_id: Callable[[], str] = random_id,
+) -> str:
     """Have an `endpoint.test` delivered to this endpoint only, whatever its filters; returns the event's id.
 
     Raises:
