@@ -33,6 +33,8 @@ from bridge.webhooks.signature import decode_secret, headers_for
 _log = log.get(__name__)
 
 AT_ONCE: Final = 8
+_SLOW_MS: Final = 5000
+_WEIGHT: Final = 0.25  # of the latest attempt in the mean; four quick ones make up for one that hung
 _EVENTS_AT_ONCE: Final = 256
 _APPENDS_AT_ONCE: Final = 4096  # the store does nothing else meanwhile; one event may take more
 _MOST_ENDPOINTS: Final = 10_000
@@ -101,6 +103,7 @@ class Deliveries:
         endpoint: as last loaded; None: it was removed, and its deliveries are dropped.
         endpoint_settled: as it will stand once the last `settle` is committed.
         work: what was loaded and not settled yet, by item.
+        mean_ms: how long attempts take, the latest above all.
     """
 
     store: Store
@@ -112,11 +115,13 @@ class Deliveries:
     endpoint: Endpoint | None = None
     endpoint_settled: Endpoint | None = None
     work: dict[bytes, Work] = field(default_factory=dict)
+    mean_ms: float = 0
 
     @property
     def at_once(self) -> int:
-        """How many attempts may be in flight: while the endpoint fails, one."""
-        return AT_ONCE if self.endpoint is None or self.endpoint.failing_since is None else 1
+        """How many attempts may be in flight: while the endpoint fails or is slow, one."""
+        is_failing = self.endpoint is not None and self.endpoint.failing_since is not None
+        return 1 if is_failing or self.mean_ms > _SLOW_MS else AT_ONCE
 
     async def prepare(self, items: Sequence[bytes]) -> Mapping[bytes, Call]:
         """Load what these items are about, and make of each an attempt; what needs none is ready at once."""
@@ -186,6 +191,7 @@ class Deliveries:
         at = self.clock()
         headers = {**endpoint.headers, **_signed(endpoint, event["id"], body, now=at)}
         reply = await self.client.post(endpoint.url, body=body, headers=headers)
+        self.mean_ms += _WEIGHT * (reply.duration_ms - self.mean_ms)
         attempt = Attempt(
             at=at, duration_ms=reply.duration_ms, status=reply.status, error=reply.error, answer=reply.answer
         )
