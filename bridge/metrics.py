@@ -30,7 +30,8 @@ COUNTERS = {
     "inquiries": Description("Inquiries decided: answered or not-found.", ("outcome",)),
     "sendings": Description("What came of interactions of ours.", ("kind", "outcome")),
     "deliveries": Description(
-        "Attempts to deliver an event to an endpoint: delivered, failed (tried again) or dead.", ("outcome",)
+        "Attempts to deliver an event to an endpoint: delivered, failed (tried again) or dead; and events left.",
+        ("outcome",),
     ),
     "retired": Description("Incidents deleted because their time was over.", ("from",)),
     "set_aside": Description("Items set aside because their workers died.", ("queue",)),

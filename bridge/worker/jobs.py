@@ -100,7 +100,7 @@ def _outgoing(
         )
 
     async def fan(lane: str, items: Sequence[bytes]) -> Sent:
-        return await fan_out(store, lane.partition(":")[2], items)
+        return await fan_out(store, lane.partition(":")[2], items, now=datetime.now(UTC))
 
     def deliver(lane: str) -> Deliveries:
         return Deliveries(
