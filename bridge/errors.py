@@ -9,7 +9,8 @@
     ├── SignatureError      a signed message is not from whom it says: answer 401, tell the operator
     │   └── TimestampError  it is, but one of the two clocks is wrong
     └── ConfigError         the operator's: says what to change, and where
-        └── FormatError     also UnavailableError: a newer release wrote this; whoever runs that one can go on with it
+        └── StoreConfigError  it is about the store: nobody who only asks us can do anything about it
+            └── FormatError   also UnavailableError: a newer release wrote this; whoever runs that one can go on with it
 
 The base class is caught only at the three edges: `web/`, `worker/`, `cli/`.
 """
@@ -112,5 +113,9 @@ class ConfigError(BridgeError):
     """The configuration or the environment is not usable; the message says what to type."""
 
 
-class FormatError(ConfigError, UnavailableError):
+class StoreConfigError(ConfigError):
+    """The store refuses us, or holds what a newer release wrote; the message may name its address."""
+
+
+class FormatError(StoreConfigError, UnavailableError):
     """A newer release wrote this; a worker of this one leaves it to those of that one."""

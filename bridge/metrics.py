@@ -32,7 +32,8 @@ COUNTERS = {
     "approvals": Description("Requests decided about, and what operators did unasked.", ("outcome",)),
     "mitigations": Description("What came of mitigations.", ("type", "outcome")),
     "deliveries": Description(
-        "Attempts to deliver an event to an endpoint: delivered, failed (tried again) or dead.", ("outcome",)
+        "Attempts to deliver an event to an endpoint: delivered, failed (tried again) or dead; and events left.",
+        ("outcome",),
     ),
     "retired": Description("Incidents deleted because their time was over.", ("from",)),
     "set_aside": Description("Items set aside because their workers died.", ("queue",)),

@@ -89,6 +89,8 @@ def _add_add(inner: Commands, common: argparse.ArgumentParser) -> None:
     _add_several(parser, "--peer", "DOMAIN", "only what concerns this server")
     _add_several(parser, "--severity", "SEVERITY", f"only this severity: {', '.join(Severity)}")
     _add_several(parser, "--header", "'NAME: VALUE'", "sent along with every delivery")
+    parser.add_argument("--header-file", type=Path, metavar="FILE",
+                        help="holds such lines; other users of the machine can see what is in a command")  # fmt: skip
     parser.add_argument("--quarantined", choices=[str(one) for one in QuarantineFilter], default="exclude",
                         help="what strangers sent (default exclude)")  # fmt: skip
     parser.add_argument("--xml", action="store_true", help="add the IODEF document as `data.xml`")
@@ -157,7 +159,7 @@ async def _add(call: _Call) -> int:
         severities=wanted.severity,
         quarantined=QuarantineFilter(wanted.quarantined),
         includes_xml=wanted.xml,
-        headers=_headers(wanted.header),
+        headers=_headers(wanted.header, wanted.header_file),
     )
     endpoint = await endpoints.add(
         call.store,
@@ -165,7 +167,7 @@ async def _add(call: _Call) -> int:
         actor=actor(),
         now=datetime.now(UTC),
         permitted=permitted(call.settings),
-        secret=None if wanted.secret_file is None else _secret_in(wanted.secret_file),
+        secret=None if wanted.secret_file is None else _text_in(wanted.secret_file),
     )
     _print_secret(endpoint, call.terminal, "It gets what happens from now on.")
     return Exit.OK
@@ -178,7 +180,7 @@ async def _change(call: _Call) -> int:
     if wanted.host:
         given["hosts"] = _all(wanted.host, hosts_of(call.settings, None))
     if wanted.header:
-        given["headers"] = {} if wanted.header == ["none"] else _headers(wanted.header)
+        given["headers"] = {} if wanted.header == ["none"] else _headers(wanted.header, None)
     if wanted.quarantined is not None:
         given["quarantined"] = QuarantineFilter(wanted.quarantined)
     plain = {"url": wanted.url, "description": wanted.description, "includes_xml": wanted.xml}
@@ -204,17 +206,21 @@ def _all(words: list[str], everything: Sequence[str]) -> Sequence[str]:
     return everything if words == ["all"] else words
 
 
-def _headers(lines: list[str]) -> dict[str, str]:
+def _headers(lines: list[str], path: Path | None) -> dict[str, str]:
+    places = [(line, "--header") for line in lines]
+    if path is not None:
+        numbered = enumerate(_text_in(path).splitlines(), start=1)
+        places += [(line, f"{path}, line {number}") for number, line in numbered if line.strip()]
     found: dict[str, str] = {}
-    for line in lines:
+    for line, place in places:
         name, colon, value = line.partition(":")
         if not colon or name in found:
-            raise UsageError("--header: write NAME: VALUE, each name once")
+            raise UsageError(f"{place}: write NAME: VALUE, each name once")
         found[name] = value.strip()
     return found
 
 
-def _secret_in(path: Path) -> str:
+def _text_in(path: Path) -> str:
     try:
         return path.read_text(encoding="ascii").strip()
     except (OSError, ValueError) as error:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from bridge import log
 from bridge.clients.endpoint import EndpointClient
 from bridge.policy import deliver, lanes
-from bridge.policy.change import Append, Change, Put, Sent
+from bridge.policy.change import Append, Change, Put, Queue, Sent
 from bridge.policy.deliver import Tried
 from bridge.policy.record import (
     Attempt,
@@ -27,19 +27,74 @@ from bridge.policy.record import (
 )
 from bridge.store import keys, load
 from bridge.store.connect import Store
-from bridge.webhooks.event import linked
+from bridge.store.lanes import waiting
+from bridge.webhooks.event import EventType, linked
 from bridge.webhooks.signature import decode_secret, headers_for
 
 _log = log.get(__name__)
 
 AT_ONCE: Final = 8
+_SLOW_MS: Final = 5000
+_WEIGHT: Final = 0.25  # of the latest attempt in the mean; four quick ones make up for one that hung
 _EVENTS_AT_ONCE: Final = 256
 _APPENDS_AT_ONCE: Final = 4096  # the store does nothing else meanwhile; one event may take more
 _MOST_ENDPOINTS: Final = 10_000
+_MOST_WAITING: Final = (
+    10_000  # for an endpoint that has been failing for long; as many as one `redeliver` queues
+)
 Call = Callable[[], Awaitable[Tried]]
 
 
-async def fan_out(store: Store, host: str, items: Sequence[bytes]) -> Sent:
+@dataclass(slots=True)
+class _Room:
+    """How many more items may wait for each endpoint that has been failing for long; what finds no room is left.
+
+    Attributes:
+        free: by endpoint; one that is not here has room without end.
+        left: the events that are not handed on, by endpoint: when the first happened, and how many.
+    """
+
+    free: dict[str, int]
+    left: dict[str, tuple[str, int]] = field(default_factory=dict)
+
+    def take(self, endpoint_id: str, event: Mapping[str, Any]) -> bool:
+        """Take the room of one item; a test is asked for by somebody who waits, and always has room."""
+        free = self.free.get(endpoint_id)
+        if free is None or event["type"] == EventType.ENDPOINT_TEST:
+            return True
+        if free > 0:
+            self.free[endpoint_id] = free - 1
+            return True
+        first, count = self.left.get(endpoint_id, (event["timestamp"], 0))
+        self.left[endpoint_id] = (min(first, event["timestamp"]), count + 1)
+        return False
+
+    def counted(self) -> Change:
+        """Say what is left, in the log and at /metrics."""
+        for endpoint_id, (first, count) in self.left.items():
+            command = f"incident-bridge deliveries redeliver --endpoint {endpoint_id} --since {first}"
+            _log.error(
+                "too much waits for an endpoint that fails: events are not queued for it; when it works again, "
+                "deliver them by the command",
+                endpoint=endpoint_id,
+                count=count,
+                command=command,
+            )
+        total = sum(count for _, count in self.left.values())
+        return Change(counts=(("deliveries", "left"),) * total)
+
+
+async def _room(store: Store, endpoints: Sequence[Endpoint], *, now: datetime) -> _Room:
+    bounded = [one.id for one in endpoints if deliver.is_bounded(one, now=now)]
+    return _Room(
+        {
+            one: max(0, _MOST_WAITING - await waiting(store, Queue.OUTGOING, lanes.endpoint_lane(one)))
+            for one in bounded
+        }
+    )
+
+
+async def fan_out(store: Store, host: str, items: Sequence[bytes], *, now: datetime) -> Sent:
     """Hand the host's new events on to the lanes of the endpoints that want them; `items` only ring for that."""
     name = keys.fanout(host)
     found = (await load.fetch(store, names=[name])).records[name]
@@ -49,13 +104,14 @@ async def fan_out(store: Store, host: str, items: Sequence[bytes]) -> Sent:
         return Sent(len(items), Change())
     # After the events, so that whoever was added or enabled before one of them happened is found.
     endpoints = await endpoints_of(store, host)
+    room = await _room(store, endpoints, now=now)
     appends: list[Append] = []
     reached = before.sequence
     for sequence, event in events:
         wanted = [one.id for one in endpoints if deliver.is_wanted(one, event, host=host)]
         if appends and len(appends) + len(wanted) > _APPENDS_AT_ONCE:
             break
-        appends += [lanes.deliver(endpoint_id, host, sequence) for endpoint_id in wanted]
+        appends += [lanes.deliver(one, host, sequence) for one in wanted if room.take(one, event)]
         reached = sequence
     is_all = reached == events[-1][0] and len(events) < _EVENTS_AT_ONCE
     nobodys = min(
@@ -63,7 +119,8 @@ async def fan_out(store: Store, host: str, items: Sequence[bytes]) -> Sent:
     )  # from before any of them was added
     after = replace(before, sequence=max(reached, nobodys))
     put = Put(before if before.version else None, after)
-    return Sent(len(items) if is_all else 0, Change(puts=(put,), appends=tuple(appends)))
+    change = Change(puts=(put,), appends=tuple(appends)) + room.counted()
+    return Sent(len(items) if is_all else 0, change)
 
 
 async def endpoints_of(store: Store, host: str) -> list[Endpoint]:
@@ -101,6 +158,7 @@ class Deliveries:
         endpoint: as last loaded; None: it was removed, and its deliveries are dropped.
         endpoint_settled: as it will stand once the last `settle` is committed.
         work: what was loaded and not settled yet, by item.
+        mean_ms: how long attempts take, the latest above all.
     """
 
     store: Store
@@ -112,11 +170,13 @@ class Deliveries:
     endpoint: Endpoint | None = None
     endpoint_settled: Endpoint | None = None
     work: dict[bytes, Work] = field(default_factory=dict)
+    mean_ms: float = 0
 
     @property
     def at_once(self) -> int:
-        """How many attempts may be in flight: while the endpoint fails, one."""
-        return AT_ONCE if self.endpoint is None or self.endpoint.failing_since is None else 1
+        """How many attempts may be in flight: while the endpoint fails or is slow, one."""
+        is_failing = self.endpoint is not None and self.endpoint.failing_since is not None
+        return 1 if is_failing or self.mean_ms > _SLOW_MS else AT_ONCE
 
     async def prepare(self, items: Sequence[bytes]) -> Mapping[bytes, Call]:
         """Load what these items are about, and make of each an attempt; what needs none is ready at once."""
@@ -186,6 +246,7 @@ class Deliveries:
         at = self.clock()
         headers = {**endpoint.headers, **_signed(endpoint, event["id"], body, now=at)}
         reply = await self.client.post(endpoint.url, body=body, headers=headers)
+        self.mean_ms += _WEIGHT * (reply.duration_ms - self.mean_ms)
         attempt = Attempt(
             at=at, duration_ms=reply.duration_ms, status=reply.status, error=reply.error, answer=reply.answer
         )

@@ -15,11 +15,12 @@ from bridge.errors import ConfigError, ConflictError, MalformedError
 from bridge.iodef.model import Severity
 from bridge.log import visible
 from bridge.pipeline.actors import Actor, audits
-from bridge.pipeline.ids import new_endpoint_id, new_id, new_webhook_secret
+from bridge.pipeline.ids import new_id as random_id
+from bridge.pipeline.ids import new_webhook_secret
 from bridge.policy.change import Change, Event, Put
 from bridge.policy.record import Endpoint, QuarantineFilter
 from bridge.store import keys, load
-from bridge.store.commit import commit
+from bridge.store.commit import StaleError, commit
 from bridge.store.connect import Store
 from bridge.webhooks.event import SCHEMA, EventType
 from bridge.webhooks.signature import decode_secret
@@ -71,26 +72,32 @@ class Permitted:
     max_endpoints: int = 1000
 
 
-def checked(draft: EndpointDraft, permitted: Permitted) -> EndpointDraft:
+def checked(given: Mapping[str, Any], permitted: Permitted) -> dict[str, Any]:
     """Check and normalise what an operator said.
+
+    Args:
+        given: fields of a draft, by name.
+        permitted: what the configuration permits.
 
     Raises:
         MalformedError: the path names the field (`url`, `types[2]`), the rule what is wrong.
     """
-    if not draft.hosts:
-        raise MalformedError("hosts", "an endpoint gets the events of at least one host")
-    return replace(
-        draft,
-        url=check_url(draft.url, allow_http=permitted.allow_http, allowed=permitted.allow_networks),
-        hosts=_each("hosts", draft.hosts, lambda name: _one_of(name.casefold(), permitted.hosts)),
-        description=_plain("description", draft.description, most=_MAX_DESCRIPTION),
-        types=_each("types", draft.types, lambda name: _one_of(name, [one.value for one in EventType])),
-        peers=_each("peers", draft.peers, prep_domain),
-        severities=_each(
-            "severities", draft.severities, lambda name: _one_of(name, [one.value for one in Severity])
-        ),
-        headers=check_headers(draft.headers),
-    )
+    checks: dict[str, Callable[[Any], Any]] = {
+        "url": lambda url: check_url(url, allow_http=permitted.allow_http, allowed=permitted.allow_networks),
+        "hosts": lambda names: _some("hosts", names, permitted.hosts),
+        "description": lambda text: _plain("description", text, most=_MAX_DESCRIPTION),
+        "types": lambda names: _each("types", names, lambda name: _one_of(name, list(EventType))),
+        "peers": lambda names: _each("peers", names, prep_domain),
+        "severities": lambda names: _each("severities", names, lambda name: _one_of(name, list(Severity))),
+        "headers": check_headers,
+    }
+    return {name: checks[name](value) if name in checks else value for name, value in given.items()}
+
+
+def _some(name: str, values: Sequence[str], known: Collection[str]) -> tuple[str, ...]:
+    if not values:
+        raise MalformedError(name, "an endpoint gets the events of at least one host")
+    return _each(name, values, lambda value: _one_of(value.casefold(), known))
 
 
 def _each(name: str, values: Sequence[str], check: Callable[[str], str]) -> tuple[str, ...]:
@@ -126,6 +133,7 @@ async def add(
     now: datetime,
     permitted: Permitted,
     secret: str | None = None,
+    new_id: Callable[[], str] = random_id,
 ) -> Endpoint:
     """Add an endpoint; it gets what happens from now on.
 
@@ -136,28 +144,36 @@ async def add(
         now: the time.
         permitted: what the configuration permits.
         secret: `whsec_…` that the consumer has already; None: a new one is made.
+        new_id: makes its id; where an endpoint has this id already, this was done before, and that one is returned.
 
     Raises:
         MalformedError: as `checked` says.
         ConfigError: the secret is none, or there are too many endpoints.
     """
-    draft = checked(draft, permitted)
+    fields = checked(_fields(draft), permitted)
     if secret is not None:
         decode_secret(secret)
-    if len(await load.page(store, keys.ENDPOINTS, limit=permitted.max_endpoints)) == permitted.max_endpoints:
-        raise ConfigError(
-            f"there are {permitted.max_endpoints} endpoints; that is the most (webhooks.max_endpoints)"
-        )
+    endpoint_id = f"ep_{new_id()}"
+    await _must_have_room(store, endpoint_id, permitted.max_endpoints)
     endpoint = Endpoint(
-        id=new_endpoint_id(),
+        id=endpoint_id,
         secret=secret or new_webhook_secret(),
         created_at=now,
-        since=await _newest(store, draft.hosts),
-        **_fields(draft),
+        since=await _newest(store, fields["hosts"]),
+        **fields,
     )
     entries = audits(endpoint.hosts, actor, "endpoint.add", endpoint.id, now=now, detail=_where(endpoint))
-    await commit(store, Change(puts=(Put(None, endpoint),), audits=entries))
+    try:
+        await commit(store, Change(puts=(Put(None, endpoint),), audits=entries))
+    except StaleError:
+        return await loaded(store, endpoint_id)
     return replace(endpoint, version=1)
+
+
+async def _must_have_room(store: Store, endpoint_id: str, most: int) -> None:
+    known = await load.page(store, keys.ENDPOINTS, limit=most)
+    if len(known) == most and endpoint_id not in dict(known):
+        raise ConfigError(f"there are {most} endpoints; that is the most (webhooks.max_endpoints)")
 
 
 async def change(
@@ -171,16 +187,17 @@ async def change(
 ) -> Endpoint:
     """Make an endpoint what the draft says; of a host that it did not have it gets what happens from now on.
 
-    What the draft leaves as it is in `endpoint` stays as somebody else may have changed it meanwhile.
+    What the draft leaves as it is in `endpoint` is not judged, although the configuration may no longer permit it,
+    and stays as somebody else may have changed it meanwhile.
 
     Raises:
         MalformedError: as `checked` says.
         ConflictError: it was removed.
     """
-    draft = checked(draft, permitted)
-    newest = await _newest(store, draft.hosts)
     was = _fields(draft_of(endpoint))
-    changed = {name: value for name, value in _fields(draft).items() if value != was[name]}
+    given = {name: value for name, value in _fields(draft).items() if value != was[name]}
+    changed = {name: value for name, value in checked(given, permitted).items() if value != was[name]}
+    newest = await _newest(store, changed.get("hosts", ()))
 
     def alter(known: Endpoint) -> Endpoint:
         after = replace(known, **changed)
@@ -252,7 +269,14 @@ async def remove(store: Store, endpoint: Endpoint, *, actor: Actor, now: datetim
     raise ConflictError(f"endpoint {endpoint.id} changes faster than it can be written; try again")
 
 
-async def send_test(store: Store, endpoint: Endpoint, *, actor: Actor, now: datetime) -> str:
+async def send_test(
+    store: Store,
+    endpoint: Endpoint,
+    *,
+    actor: Actor,
+    now: datetime,
+    new_id: Callable[[], str] = random_id,
+) -> str:
     """Have an `endpoint.test` delivered to this endpoint only, whatever its filters; returns the event's id.
 
     Raises:

@@ -9,11 +9,6 @@ def new_id() -> str:
     return base64.b32encode(secrets.token_bytes(10)).decode().lower()
 
 
-def new_endpoint_id() -> str:
-    """Make the id of an endpoint: `ep_` and 16 characters."""
-    return f"ep_{new_id()}"
-
-
 def new_webhook_secret() -> str:
     """Make a secret of 32 random bytes, as Standard Webhooks writes it: `whsec_` and base64."""
     return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()

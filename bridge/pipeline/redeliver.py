@@ -169,29 +169,32 @@ def _again(endpoint: Endpoint, one: _Wanted, known: Delivery | None, *, now: dat
 
 async def _failed(store: Store, endpoint: Endpoint, start: datetime, end: datetime) -> list[_Wanted]:
     """Find what failed and was first tried in this time, the oldest first."""
+    bounds = {host: (await load.event_bounds(store, host))[0] for host in endpoint.hosts}
     found: list[Delivery] = []
     for state in (DeliveryState.DEAD, DeliveryState.PENDING):
-        async for page in _deliveries(store, keys.deliveries_with_state(endpoint.id, state), end):
-            found += [one for one in page if start <= one.created_at <= end and one.host in endpoint.hosts]
-            if page and page[-1].created_at < start:
+        count = 0
+        async for one in _deliveries(store, keys.deliveries_with_state(endpoint.id, state), start, end):
+            if one.host in bounds and one.sequence >= bounds[one.host] and _is_failed(one):
+                found.append(one)
+                count += 1
+            if count == MOST_AT_ONCE:
                 break
     found.sort(key=lambda one: (one.created_at, one.host, one.sequence))
-    bounds = {host: (await load.event_bounds(store, host))[0] for host in endpoint.hosts}
-    kept = [_Wanted(one.host, one.sequence) for one in found if one.sequence >= bounds[one.host]]
-    return kept[:MOST_AT_ONCE]
+    return [_Wanted(one.host, one.sequence) for one in found[:MOST_AT_ONCE]]
 
 
-async def _deliveries(store: Store, index: str, end: datetime) -> AsyncIterator[list[Delivery]]:
-    """Walk an index of deliveries back from a moment, a page at a time; at most `MOST_AT_ONCE` of them."""
-    before = (keys.milliseconds(end) + 1, "")
-    for _ in range(MOST_AT_ONCE // _PAGE + 1):
-        entries = await load.page(store, index, limit=_PAGE, before=before)
-        if not entries:
-            return
+async def _deliveries(store: Store, index: str, start: datetime, end: datetime) -> AsyncIterator[Delivery]:
+    """Walk an index of deliveries from a moment to another, a page at a time."""
+    after = (keys.milliseconds(start), "")
+    while entries := await load.page_of_oldest(store, index, limit=_PAGE, after=after):
         records = (await load.fetch(store, names=[keys.delivery(member) for member, _ in entries])).records
-        yield [one for one in records.values() if isinstance(one, Delivery)]
+        for one in records.values():
+            if isinstance(one, Delivery) and start <= one.created_at <= end:
+                yield one
         member, score = entries[-1]
-        before = (score, member)
+        if score > keys.milliseconds(end):
+            return
+        after = (score, member)
 
 
 async def _wanted(store: Store, endpoint: Endpoint, start: datetime, end: datetime) -> AsyncIterator[_Wanted]:

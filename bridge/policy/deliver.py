@@ -23,6 +23,7 @@ from bridge.webhooks.event import SCHEMA, EventType
 from bridge.webhooks.schedule import delay_seconds
 from bridge.webhooks.subscription import wants
 
+BOUND_AFTER: Final = timedelta(hours=1)
 DISABLE_AFTER: Final = timedelta(days=5)
 TELL_AFTER: Final = timedelta(hours=6)
 TELL_EVERY: Final = timedelta(days=1)
@@ -58,6 +59,11 @@ def is_wanted(endpoint: Endpoint, event: Mapping[str, Any], *, host: str) -> boo
     if event["type"] == EventType.ENDPOINT_TEST:
         return bool(data["endpoint_id"] == endpoint.id)
     return wants(endpoint.types, endpoint.peers, endpoint.severities, endpoint.quarantined, event)
+
+
+def is_bounded(endpoint: Endpoint, *, now: datetime) -> bool:
+    """Whether an endpoint has been failing for so long that what waits for it may not grow without end."""
+    return endpoint.failing_since is not None and now - endpoint.failing_since > BOUND_AFTER
 
 
 def first(endpoint_id: str, event: Mapping[str, Any], *, host: str, now: datetime) -> Delivery:

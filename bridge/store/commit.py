@@ -5,6 +5,7 @@ that was done already (a repeated call after a lost connection) is refused, not 
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
@@ -187,8 +188,8 @@ def _commands(change: Change, *, once: Once | None) -> Iterator[Command]:  # noq
         yield _audit(audit)
     for trim in change.trims:
         yield ("XTRIM", keys.events(trim.host), "MINID", f"{trim.sequence}-0")
-    for count in change.counts:
-        yield ("HINCRBY", keys.COUNTERS, json.dumps(count), 1)
+    for count, by in Counter(change.counts).items():
+        yield ("HINCRBY", keys.COUNTERS, json.dumps(count), by)
     if once is not None:
         yield ("SET", keys.once(once.id), once.answer, "EX", _ONCE_SECONDS)
 

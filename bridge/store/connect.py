@@ -25,7 +25,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.connection import ConnectionPool as BlockingPool
 from redis.retry import Retry as PlainRetry
 
-from bridge.errors import ConfigError, UnavailableError
+from bridge.errors import ConfigError, StoreConfigError, UnavailableError
 from bridge.store.place import Place, read, shown
 from bridge.store.sentinel import (
     BlockingPrimary,
@@ -233,15 +233,20 @@ async def close(store: Store) -> None:
 
 @asynccontextmanager
 async def reaching(store: Store) -> AsyncIterator[None]:
-    """Whatever happens to the store inside is an `UnavailableError` outside, and in time."""
+    """Whatever happens to the store inside is an `UnavailableError` outside, and in time.
+
+    Raises:
+        StoreConfigError: the store refuses us.
+    """
     try:
         async with asyncio.timeout(store.patience_seconds):
             yield
-    except redis.exceptions.AuthenticationError as error:
-        raise ConfigError(
-            f"the store at {shown(store.url)} refuses the name or password in store.url: {error}"
-        ) from error
     except _AWAY as error:
+        # What a new connection is told becomes the cause of another error in redis-py.
+        if any(isinstance(each, redis.exceptions.AuthenticationError) for each in (error, error.__cause__)):
+            raise StoreConfigError(
+                f"the store at {shown(store.url)} refuses the name or password in store.url"
+            ) from error
         raise UnavailableError(f"the store at {shown(store.url)} does not answer: {error}") from error
     except TimeoutError as error:
         problem = store.sentinels.problem if store.sentinels else ""

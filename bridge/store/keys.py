@@ -243,6 +243,11 @@ def peer_names(host: str) -> str:
     return f"{PREFIX}i:peername:{_join(host)}"
 
 
+def peers_trusted(host: str) -> str:
+    """Index of the peers that `host` trusts, by the time they were last seen (0: never)."""
+    return f"{PREFIX}i:trusted:{_join(host)}"
+
+
 ENDPOINTS: Final = f"{PREFIX}i:endpoint:"
 """Index of all endpoints, by the time they were added."""
 DELIVERIES: Final = f"{PREFIX}i:delivery:"
@@ -336,6 +341,8 @@ def index_entries(record: Record) -> Entries:  # noqa: C901, PLR0911, PLR0912 - 
             entry = (record.domain, milliseconds(record.last_seen_at))
             is_forwarded_to = record.is_forwarded_to and record.trust is Trust.TRUSTED
             named = {peers(record.host): entry, peer_names(record.host): (record.domain, 0)}
+            if record.trust is Trust.TRUSTED:
+                named[peers_trusted(record.host)] = entry
             return named | ({forwarded_to(record.host): entry} if is_forwarded_to else {})
         case Endpoint():
             entry = (record.id, milliseconds(record.created_at))

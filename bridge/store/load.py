@@ -129,6 +129,25 @@ async def page(
     return found[:limit]
 
 
+async def page_of_oldest(
+    store: Store, index: str, *, limit: int, after: tuple[int, str]
+) -> list[tuple[str, int]]:
+    """A page of an index, oldest first, as (member, score): what follows on this (score, member); see `page`."""
+    found: list[tuple[str, int]] = []
+    offset = 0
+    while len(found) < limit:
+        async with reaching(store):
+            rows: Any = await store.redis.zrange(
+                index, after[0], "+inf", byscore=True, withscores=True, offset=offset, num=limit
+            )
+        entries = [(bytes(member).decode(), int(score)) for member, score in rows]
+        found += [each for each in entries if (each[1], each[0]) > after]
+        offset += len(entries)
+        if len(entries) < limit:
+            break
+    return found[:limit]
+
+
 async def sizes(store: Store, indexes: Sequence[str]) -> tuple[int, ...]:
     """How many members each index has; one that is not there has none."""
     async with reaching(store), store.redis.pipeline(transaction=False) as pipe:

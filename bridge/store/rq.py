@@ -18,7 +18,7 @@ from rq import Worker
 from rq.job import Job
 
 from bridge import log
-from bridge.errors import ConfigError, UnavailableError
+from bridge.errors import StoreConfigError, UnavailableError
 from bridge.policy.change import Queue
 from bridge.store.connect import PATIENCE_SECONDS, Script, Store, job_connection, script_text
 from bridge.store.parent import signal_when_parent_dies
@@ -146,7 +146,7 @@ def work(url: str, queue: Queue) -> None:
 
     Raises:
         UnavailableError: the store does not answer; the supervisor starts a worker again.
-        ConfigError: it refuses us.
+        StoreConfigError: it refuses us.
     """
     # Blocked here and unblocked by the drain once it listens: a signal in between waits instead of killing it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {STOP_SIGNAL})
@@ -156,7 +156,9 @@ def work(url: str, queue: Queue) -> None:
     try:
         _worker(url, queue).work(logging_level="WARNING", with_scheduler=False)
     except redis.exceptions.AuthenticationError as error:
-        raise ConfigError(f"the store at {shown(url)} refuses the name or password in store.url") from error
+        raise StoreConfigError(
+            f"the store at {shown(url)} refuses the name or password in store.url"
+        ) from error
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
         raise UnavailableError(f"the store at {shown(url)} does not answer: {error}") from error
 

@@ -23,6 +23,7 @@ from bridge.errors import (
     ConflictError,
     MalformedError,
     RefusedError,
+    StoreConfigError,
     UnavailableError,
 )
 
@@ -127,6 +128,8 @@ def problem_of(error: Exception) -> ProblemError:  # noqa: PLR0911 - a line for 
             return invalid(re.sub(r"\[(\d+)\]", r"/\1", error.path) or "body", error.rule)
         case RefusedError():
             return ProblemError("invalid-body", error.stanza_error.text)
+        case StoreConfigError():
+            return _of_store(error)
         case ConfigError() | ConflictError():
             return ProblemError("conflict", str(error))
         case UnavailableError():
@@ -144,6 +147,12 @@ def _unavailable(seconds: float, error: Exception) -> ProblemError:
     _log.warning("a request was put off: something needed does not answer", reason=str(error))
     headers = {"Retry-After": str(max(1, math.ceil(seconds)))}
     return ProblemError("unavailable", "the store does not answer now; try again", headers=headers)
+
+
+def _of_store(error: StoreConfigError) -> ProblemError:
+    _log.error("a request failed: the store cannot be used as it is configured", reason=str(error))
+    detail = "the store cannot be used as it is configured; the log of the service says why"
+    return ProblemError("unavailable", detail, headers={"Retry-After": "60"})
 
 
 def _of_http(error: web.HTTPException) -> ProblemError:

@@ -106,7 +106,7 @@ def _outgoing(
         return await mitigate.work(store, prosody, items, rules=settings.policy, now=datetime.now(UTC))
 
     async def fan(lane: str, items: Sequence[bytes]) -> Sent:
-        return await fan_out(store, lane.partition(":")[2], items)
+        return await fan_out(store, lane.partition(":")[2], items, now=datetime.now(UTC))
 
     def deliver(lane: str) -> Deliveries:
         return Deliveries(

@@ -157,6 +157,42 @@ def test_what_cannot_be_changed_is_wrong_usage(run: Any, local: str, words: tupl
     assert run("endpoints", "change", endpoint, *words, config=local).code == 2
 
 
+def test_headers_are_read_from_a_file(run: Any, local: str, server: EmbeddedServer, tmp_path: Path) -> None:
+    path = tmp_path / "headers"
+    path.write_text("Authorization: Bearer k1\n\nX-Key:k2\n")
+
+    added = run(
+        *("--json", "endpoints", "add", URL, "--header", "X-Other: 3", "--header-file", str(path)),
+        config=local,
+    )
+
+    expected = {"X-Other": "3", "Authorization": "Bearer k1", "X-Key": "k2"}
+    assert stored(server.url, added.json()["id"]).headers == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("X-Key: 1\nsecret\n", "line 2: write NAME: VALUE, each name once"),
+        ("X-Key: 1\nX-Key: 2\n", "line 2: write NAME: VALUE, each name once"),
+        ("X-Key: \xe9\n", "it is not plain ASCII"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_file_of_headers_that_is_none_is_refused_and_not_shown(
+    run: Any, local: str, tmp_path: Path, text: str | None, message: str
+) -> None:
+    path = tmp_path / "headers"
+    if text is not None:
+        path.write_text(text)
+
+    refused = run("endpoints", "add", URL, "--header-file", str(path), config=local)
+
+    assert (refused.code, refused.out) == (2, "")
+    assert message in refused.messages
+    assert "secret" not in refused.messages
+
+
 def test_adding_for_people_prints_id_and_secret_as_data(run: Any, local: str) -> None:
     printed = run("endpoints", "add", URL, config=local)
 

@@ -119,7 +119,7 @@ async def delivering(
     ) as client:
 
         async def fan(lane: str, items: Sequence[bytes]) -> Sent:
-            return await fan_out(store, lane.partition(":")[2], items)
+            return await fan_out(store, lane.partition(":")[2], items, now=datetime.now(UTC))
 
         def course(lane: str) -> Deliveries:
             return Deliveries(

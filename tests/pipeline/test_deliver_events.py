@@ -4,9 +4,11 @@ import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from aiohttp import web
 from standardwebhooks import Webhook
 
+from bridge.pipeline import deliver_events
 from bridge.pipeline.retain import forget_deliveries, trim_events
 from bridge.policy.change import Change, Put
 from bridge.policy.record import Delivery, DeliveryState, QuarantineFilter, delivery_id
@@ -92,6 +94,35 @@ async def test_eight_attempts_are_in_flight_at_once_and_one_while_the_endpoint_f
         most = 0
         await until(lambda: len(consumer.came) == 60)
         assert most == 1
+
+
+async def test_one_attempt_is_in_flight_while_an_endpoint_that_takes_everything_is_slow(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliver_events, "_SLOW_MS", 30)
+    flying, most, slow = 0, 0, 0.2
+
+    async def take(_: web.Request) -> web.Response:
+        nonlocal flying, most
+        flying += 1
+        most = max(most, flying)
+        await asyncio.sleep(slow)
+        flying -= 1
+        return web.Response()
+
+    async with consuming() as consumer, delivering(store):
+        consumer.answers["/x"] = take
+        await add(store, consumer.url("/x"))
+        await happen(store, *(f"e{n}" for n in range(60)))
+        await until(lambda: len(consumer.came) >= 10)
+        assert most == 8
+        await until(lambda: flying <= 1)
+        most = 0
+        await until(lambda: len(consumer.came) >= 14)
+        assert most == 1
+        slow = 0
+        await until(lambda: len(consumer.came) == 60)
+        assert most > 1
 
 
 async def test_an_endpoint_that_hangs_delays_no_other(store: Store) -> None:

@@ -180,6 +180,20 @@ async def test_filters_are_kept_in_one_form_and_once(store: Store) -> None:
     assert (added.hosts, added.peers, added.severities) == ((HOST,), ("peer.example",), ("high",))
 
 
+async def test_a_change_judges_only_what_it_changes(store: Store) -> None:
+    plain = replace(DRAFT, url="http://consumer.example/in", hosts=[HOST, OTHER])
+    more, less = replace(PERMITTED, allow_http=True), replace(PERMITTED, hosts=(HOST,))
+    added = await endpoints.add(store, plain, actor=ADMIN, now=NOON, permitted=more)
+    draft = replace(endpoints.draft_of(added), description="mine")
+
+    changed = await endpoints.change(store, added, draft, actor=ADMIN, now=NOON, permitted=less)
+
+    assert (changed.description, changed.hosts) == ("mine", (HOST, OTHER))
+    again = replace(draft, hosts=[OTHER])
+    with pytest.raises(MalformedError, match="hosts"):
+        await endpoints.change(store, changed, again, actor=ADMIN, now=NOON, permitted=less)
+
+
 async def test_a_changed_endpoint_keeps_its_secret_and_where_it_stands(store: Store) -> None:
     added = await add(store)
     await happen(store, 0, 1)
@@ -426,6 +440,28 @@ async def test_no_more_than_the_most_is_queued_at_once(store: Store) -> None:
     )
 
     assert count == MOST_AT_ONCE
+
+
+async def test_of_more_failures_than_the_most_the_oldest_come_first_and_the_others_next(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redelivering, "MOST_AT_ONCE", 5)
+    monkeypatch.setattr(redelivering, "_PAGE", 2)
+    added = await add(store)
+    await happen(store, *range(1, 13))
+    for number in range(1, 13):
+        state = DeliveryState.PENDING if number % 3 == 0 else DeliveryState.DEAD
+        await tried(store, added, number, state, minute=(number + 1) // 2)  # some in the same moment
+
+    async def ask() -> int:
+        until = NOON + timedelta(minutes=5, seconds=1)
+        return await redeliver_many(
+            store, added, since=NOON, until=until, only_failed=True, actor=ADMIN, now=until
+        )
+
+    assert (await ask(), await waiting(store, added)) == (5, [1, 2, 3, 4, 5])
+    assert (await ask(), await waiting(store, added)) == (5, [*range(1, 11)])
+    assert await ask() == 0
 
 
 async def test_whoever_asks_again_and_again_does_not_fill_the_store(

@@ -23,6 +23,7 @@ from bridge.store.connect import Store
 from tests.pipeline.consumer import HOST, add, consuming, delivering, endpoint, happen, until
 
 DAY = timedelta(days=1)
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 BELL = [b'{"id":"bell"}']
 
 
@@ -44,17 +45,17 @@ async def test_an_endpoint_added_while_events_are_handed_on_gets_what_happened_a
         return await original(*arguments, **more)
 
     monkeypatch.setattr(deliver_events.load, "events", meanwhile)
-    sent = await fan_out(store, HOST, BELL)
+    sent = await fan_out(store, HOST, BELL, now=NOW)
     assert ("endpoint:ep_b", 2) in handed_on(sent.change)
 
 
 async def test_events_from_before_every_endpoint_are_passed_over_at_once(store: Store) -> None:
     await happen(store, *(f"e{n}" for n in range(1, 301)))
     await add(store, "https://a.test/", since={HOST: 299})
-    sent = await fan_out(store, HOST, BELL)
+    sent = await fan_out(store, HOST, BELL, now=NOW)
     assert (sent.count, handed_on(sent.change)) == (0, [])
     await commit(store, sent.change)
-    assert handed_on((await fan_out(store, HOST, BELL)).change) == [("endpoint:ep_a", 300)]
+    assert handed_on((await fan_out(store, HOST, BELL, now=NOW)).change) == [("endpoint:ep_a", 300)]
 
 
 async def test_one_commit_hands_on_no_more_than_the_store_can_bear(
@@ -66,15 +67,40 @@ async def test_one_commit_hands_on_no_more_than_the_store_can_bear(
     await happen(store, *(f"e{n}" for n in range(1, 5)))
     found: list[tuple[str, int]] = []
     for _ in range(4):
-        sent = await fan_out(store, HOST, BELL)
+        sent = await fan_out(store, HOST, BELL, now=NOW)
         found += handed_on(sent.change)
         await commit(store, sent.change)
         assert len(sent.change.appends) <= 5
     assert sent.count == 1
     assert sorted(found) == sorted((f"endpoint:ep_{e}", n) for e in "abc" for n in range(1, 5))
-    assert await fan_out(store, HOST, BELL) == deliver_events.Sent(1, Change())
+    assert await fan_out(store, HOST, BELL, now=NOW) == deliver_events.Sent(1, Change())
     name = keys.fanout(HOST)
     assert (await load.fetch(store, names=[name])).records[name] == Fanout(host=HOST, sequence=4, version=4)
+
+
+async def test_what_waits_for_an_endpoint_that_fails_for_long_is_bounded_and_the_rest_is_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(deliver_events, "_MOST_WAITING", 3)
+    await add(store, "https://a.test/", failing_since=NOW - timedelta(minutes=61))
+    await add(store, "https://b.test/", id="ep_b", failing_since=NOW - timedelta(minutes=59))
+    await happen(store, "e1", "e2")
+    await commit(store, (await fan_out(store, HOST, BELL, now=NOW)).change)
+    await happen(store, "e3", "e4", "e5")
+    await happen(store, "t", type="endpoint.test", endpoint_id="ep_a")
+
+    change = (await fan_out(store, HOST, BELL, now=NOW)).change
+
+    assert [number for lane, number in handed_on(change) if lane == "endpoint:ep_a"] == [3, 6]
+    assert [number for lane, number in handed_on(change) if lane == "endpoint:ep_b"] == [3, 4, 5]
+    assert change.counts == (("deliveries", "left"),) * 2
+    (told,) = [one for one in caplog.records if "too much waits" in one.getMessage()]
+    fourth = (await load.events(store, HOST, after=3, limit=1))[0][1]["timestamp"]
+    assert vars(told)["fields"] | {"endpoint": "ep_a", "count": 2} == vars(told)["fields"]
+    assert f"--endpoint ep_a --since {fourth}" in vars(told)["fields"]["command"]
+    await commit(store, change)
+    assert await store.redis.hget(keys.COUNTERS, json.dumps(("deliveries", "left"))) == b"2"
+    assert (await fan_out(store, HOST, BELL, now=NOW)).change == Change()
 
 
 def course_of(store: Store) -> Deliveries:

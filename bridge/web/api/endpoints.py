@@ -3,6 +3,7 @@
 House rule: an endpoint is shown to whom one of its hosts is, and changed only by whom all of them are.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -54,9 +55,18 @@ async def known_endpoint(call: Call) -> Endpoint:
 async def own_endpoint(call: Call) -> Endpoint:
     """Load an endpoint in order to change it; 403 where it concerns a host that the caller may not see."""
     found = await known_endpoint(call)
+    return _own(call, found)
+
+
+def _own(call: Call, found: Endpoint) -> Endpoint:
     if not all(may(call.token, host) for host in found.hosts):
         raise ProblemError("forbidden", "it gets events of a host too that this token may not see")
     return found
+
+
+async def secret_again(call: Call, kept: Mapping[str, Any]) -> str:
+    """Find the secret of an endpoint that was answered before."""
+    return _own(call, await endpoints.loaded(call.store, kept["id"])).secret
 
 
 async def list_endpoints(call: Call) -> Answer:
@@ -84,8 +94,15 @@ async def add_endpoint(call: Call) -> Answer:
     secret = given.pop("secret", None)
     draft = EndpointDraft(**{"hosts": call.hosts, **given})
     added = await endpoints.add(
-        call.store, draft, actor=call.actor, now=call.now, permitted=permitted(call), secret=secret
+        call.store,
+        draft,
+        actor=call.actor,
+        now=call.now,
+        permitted=permitted(call),
+        secret=secret,
+        new_id=call.new_id,
     )
+    _own(call, added)  # a repeat may find it as somebody else has made it
     return Answer(
         body=EndpointSecret.of(added, call, secret=added.secret),
         headers={"Location": f"{PREFIX}/endpoints/{added.id}"},
@@ -136,7 +153,9 @@ async def disable_endpoint(call: Call) -> Answer:
 
 async def send_test(call: Call) -> Answer:
     """Have a test delivered."""
-    event_id = await endpoints.send_test(call.store, await own_endpoint(call), actor=call.actor, now=call.now)
+    event_id = await endpoints.send_test(
+        call.store, await own_endpoint(call), actor=call.actor, now=call.now, new_id=call.new_id
+    )
     return Answer(body=TestSent(event_id=event_id))
 
 
@@ -208,6 +227,7 @@ ROUTES: Final = (
         body=EndpointNew,
         answer=EndpointSecret,
         status=201,
+        secret=secret_again,
     ),
     _route("GET", "/{id}", show_endpoint, "One endpoint", answer=EndpointView),
     _route(
@@ -243,6 +263,7 @@ ROUTES: Final = (
         "Make a new secret; answers it",
         description="Deliveries are signed with the secret before too, for 24 hours.",
         answer=EndpointSecret,
+        secret=secret_again,
     ),
     _route(
         "POST",

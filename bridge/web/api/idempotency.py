@@ -2,7 +2,8 @@
 
 How far it goes: an answer is kept for 24 hours under (token, key). The key also determines the ids of what the
 request makes (`Call.new_id`), so where the service dies between the effect and keeping its answer, the repeat finds
-what was stored under these ids instead of doing it again, for whatever stores once by its ids (`pipeline/originate`).
+what was stored under these ids instead of doing it again, for whatever stores once by its ids (`pipeline/originate`,
+`endpoints.add`). A secret is not kept with the answer: it is found again (`Route.secret`).
 A request that failed keeps nothing: it may be repeated with the same key.
 """
 

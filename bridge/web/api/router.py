@@ -6,6 +6,7 @@ an error is made a problem document by `problems.problems`.
 """
 
 import asyncio
+import json
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from aiohttp import web
 from pydantic import BaseModel, RootModel, ValidationError
 
 from bridge import log
-from bridge.errors import BridgeError, UnavailableError
+from bridge.errors import BridgeError, StoreConfigError, UnavailableError
 from bridge.pipeline.actors import Actor
 from bridge.policy.record import Scope, Token
 from bridge.store.connect import Store
@@ -135,6 +136,8 @@ class Route:
         query, body: what is accepted; None: no parameter, no body. An empty body counts as `{}`.
         answer: what is answered with `status`; None: no body, or not JSON.
         produces: the media type of the answer.
+        secret: finds the `secret` of an answer that was kept under an Idempotency-Key; None: it has none. It is not
+            kept with the answer.
         is_stream: the handler answers with a response that it has begun itself; no time limit.
     """
 
@@ -150,6 +153,7 @@ class Route:
     answer: type[BaseModel] | None = None
     status: int = 200
     produces: str = JSON
+    secret: Callable[[Call, Mapping[str, Any]], Awaitable[str]] | None = None
     is_stream: bool = False
 
 
@@ -267,21 +271,37 @@ async def _run_once(route: Route, call: Call, key: idempotency.Key) -> web.Strea
     kept = await idempotency.begin(call.store, key)
     if kept is not None:
         headers = {**kept["headers"], "Idempotency-Replayed": "true"}
-        return web.Response(status=kept["status"], text=kept["body"], headers=headers)
+        whole = await _whole(route, call, kept)
+        return web.Response(status=kept["status"], body=whole.encode(), headers=headers)
     try:
         response = await _run(route, call)
-    except UnavailableError:
+    except (UnavailableError, StoreConfigError):
         raise  # it may be stored; the repeat has the same ids
     except BridgeError:
         await idempotency.release(call.store, key)
         raise
     if isinstance(response, web.Response):
-        answer = {"status": response.status, "headers": dict(response.headers), "body": response.text or ""}
+        body = _without_secret(route, response.text or "")
+        answer = {"status": response.status, "headers": dict(response.headers), "body": body}
         try:
             await idempotency.keep(call.store, key, answer)
-        except UnavailableError as error:
+        except (UnavailableError, StoreConfigError) as error:
             _log.warning("the answer under an Idempotency-Key is not kept", reason=str(error))
     return response
+
+
+def _without_secret(route: Route, text: str) -> str:
+    if route.secret is None:
+        return text
+    return json.dumps({name: value for name, value in json.loads(text).items() if name != "secret"})
+
+
+async def _whole(route: Route, call: Call, kept: Mapping[str, Any]) -> str:
+    text: str = kept["body"]
+    if route.secret is None:
+        return text
+    body = json.loads(text)
+    return json.dumps({**body, "secret": await route.secret(call, body)})
 
 
 def _response(route: Route, answer: Answer) -> web.Response:

@@ -3,7 +3,6 @@
 House rule: a page costs a bounded number of entries; where it stopped looking it says so.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -68,7 +67,7 @@ async def show(visit: Visit) -> web.Response:
     typed = {name: visit.query(name) for name in _FIELDS}
     before = _cursor(visit.query("before"))
     names = [*visit.hosts, *([_BRIDGE] if _is_admin(visit) else [])]
-    parts = await asyncio.gather(*(_part(visit, name, typed, before) for name in names))
+    parts = [await _part(visit, name, typed, before) for name in names]
     edge = max((part.edge for part in parts if part.edge is not None), default=None)
     found = _folded([one for part in parts for one in part.entries])
     found = [one for one in found if edge is None or one.position >= edge]  # below, not every log was read

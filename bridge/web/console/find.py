@@ -11,7 +11,6 @@ from typing import Final
 
 from bridge.errors import MalformedError
 from bridge.policy.record import Edition, Incident, Interaction, Peer, Record, Triage
-from bridge.policy.trust import Trust
 from bridge.store import keys, load
 from bridge.store.connect import Store
 from bridge.xep0268.model import Status
@@ -207,9 +206,10 @@ async def triage(store: Store, incidents: Iterable[Incident]) -> dict[str, Triag
     return {one.incident_id: one for one in found if isinstance(one, Triage)}
 
 
-def known_names(host: str, known: Iterable[Peer]) -> frozenset[str]:
-    """The names that others may imitate: our host, and the peers that it trusts."""
-    return frozenset({host, *(one.domain for one in known if one.trust is Trust.TRUSTED)})
+async def known_names(store: Store, host: str) -> frozenset[str]:
+    """The names that others may imitate: our host, and the peers that it trusts, however many strangers there are."""
+    index = keys.peers_trusted(host)
+    return frozenset({host, *(await load.newest(store, [index], limit=_MOST_PEERS))[index]})
 
 
 def day(text: str) -> datetime | None:

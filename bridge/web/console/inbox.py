@@ -58,7 +58,7 @@ async def _strangers(visit: Visit) -> tuple[list[Peer], list[tuple[str, str]]]:
         known = await find.peers(visit.store, host)
         held = [one for one in known if one.trust is Trust.STRANGER and one.quarantined]
         undecided += held
-        beware += alike([one.domain for one in held], find.known_names(host, known))
+        beware += alike([one.domain for one in held], await find.known_names(visit.store, host))
     undecided.sort(key=lambda one: one.quarantined, reverse=True)
     settled = await _settled(visit, undecided[:_SHOWN])
     return [one for one in undecided if (one.host, one.domain) not in settled], beware

@@ -85,8 +85,7 @@ async def _beware(visit: Visit, incident: Incident, newest: Interaction | None) 
         document = newest.document
         addresses += [one.address for one in document.sources + document.targets + document.others]
         addresses += [jid for contact in document.contacts for jid in contact.jids]
-    peers = await find.peers(visit.store, incident.host)
-    return alike(addresses, find.known_names(incident.host, peers))
+    return alike(addresses, await find.known_names(visit.store, incident.host))
 
 
 def counter(one: Counter) -> str:

@@ -40,7 +40,7 @@ async def show_all(visit: Visit) -> web.Response:
     for host in visit.hosts:
         known = await find.peers(visit.store, host)
         others = [one.domain for one in known if one.trust is not Trust.TRUSTED]
-        beware += alike(others, find.known_names(host, known))
+        beware += alike(others, await find.known_names(visit.store, host))
         found += [one for one in known if words in one.domain and trust in {"", one.trust}]
     found.sort(key=lambda one: (one.last_seen_at is not None, one.last_seen_at), reverse=True)
     return visit.page(
@@ -65,7 +65,6 @@ async def show(visit: Visit) -> web.Response:
     """Show a peer's record; one that nobody has met yet can be decided about too."""
     host, domain = _named(visit)
     peer = await find.peer(visit.store, host, domain)
-    known = await find.peers(visit.store, host)
     reported = await find.search(visit.store, [host], find.Query(peer=domain), limit=_NEWEST)
     one = peer or Peer(host=host, domain=domain)
     settled = one.acknowledged + one.refused + one.unreachable + one.unanswered
@@ -76,7 +75,7 @@ async def show(visit: Visit) -> web.Response:
         is_known=peer is not None,
         incidents=reported.incidents,
         has_more=reported.after is not None,
-        beware=alike([domain], find.known_names(host, known) - {domain}),
+        beware=alike([domain], await find.known_names(visit.store, host) - {domain}),
         median_seconds=median(one.answer_seconds) if one.answer_seconds else None,
         open_sendings=max(0, one.sent - settled),
         kinds=tuple(Kind),

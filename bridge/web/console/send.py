@@ -164,7 +164,7 @@ async def _preview(visit: Visit, about: Matter, typed: Mapping[str, Any], shown:
         notes=shown.notes,
         known=known,
         remarks=_remarks(about.host, drafts, known),
-        beware=alike([one.peer for one in drafts], find.known_names(about.host, peers)),
+        beware=alike([one.peer for one in drafts], await find.known_names(visit.store, about.host)),
         fields=_fields(typed),
         outcomes=OUTCOMES,
         typed=typed,

@@ -110,6 +110,6 @@ def _whom(targets: Sequence[Target]) -> str:
 async def beware(visit: Visit, host: str, targets: Iterable[Target], *more: str) -> list[tuple[str, str]]:
     """Addresses that only look like one that the operator knows, with that one."""
     jids = [str(jid) for one in targets if (jid := touched(one)) is not None]
-    known = find.known_names(host, await find.peers(visit.store, host))
+    known = await find.known_names(visit.store, host)
     listed = {name.rpartition("@")[2] for name in visit.service.settings.policy.protected}
     return alike([*filter(None, more), *jids], known | listed)

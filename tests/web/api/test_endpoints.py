@@ -92,8 +92,47 @@ async def test_an_endpoint_that_is_added_twice_with_one_key_is_one(api: Api) -> 
     first = await api("POST", "/endpoints", {"url": URL}, headers=headers)
     again = await api("POST", "/endpoints", {"url": URL}, headers=headers)
     assert first.body == again.body
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.headers["Content-Type"] == first.headers["Content-Type"]
+    assert first.body["secret"].startswith("whsec_")
     assert first.headers["Location"] == f"/api/v1/endpoints/{first.body['id']}"
     assert len((await api("GET", "/endpoints")).body["items"]) == 1
+
+
+async def test_the_answer_that_is_kept_under_a_key_holds_no_secret(api: Api, store: Store) -> None:
+    headers = {"Idempotency-Key": "k1"}
+    made = await api("POST", "/endpoints", {"url": URL}, headers=headers)
+    path = f"/endpoints/{made.body['id']}"
+    rotated = await api("POST", f"{path}/rotate-secret", headers=headers)
+    assert rotated.status == 422
+    rotated = await api("POST", f"{path}/rotate-secret", headers={"Idempotency-Key": "k2"})
+    names = [name async for name in store.redis.scan_iter("ib:*idempotency*")]
+    kept = [await store.redis.get(name) for name in names]
+    assert len(kept) == 2
+    assert all(b"ep_" in one and b"whsec_" not in one for one in kept)
+    again = await api("POST", f"{path}/rotate-secret", headers={"Idempotency-Key": "k2"})
+    assert again.body == rotated.body
+    await api("DELETE", path)
+    assert (await api("POST", "/endpoints", {"url": URL}, headers=headers)).status == 409
+
+
+async def test_what_was_done_before_the_service_died_is_found_by_its_repeat(api: Api, store: Store) -> None:
+    settings = api.service.settings
+    webhooks = settings.webhooks.model_copy(update={"max_endpoints": 1})
+    api.service.settings = replace(settings, webhooks=webhooks)
+
+    async def twice(path: str, body: Any = None) -> tuple[Reply, Reply]:
+        headers = {"Idempotency-Key": path}
+        first = await api("POST", path, body, headers=headers)
+        async for name in store.redis.scan_iter("ib:*idempotency*"):
+            await store.redis.delete(name)
+        return first, await api("POST", path, body, headers=headers)
+
+    first, again = await twice("/endpoints", {"url": URL})
+    assert (again.status, again.body) == (201, first.body)
+    assert len((await api("GET", "/endpoints")).body["items"]) == 1
+    sent, resent = await twice(f"/endpoints/{first.body['id']}/test")
+    assert sent.body == resent.body
 
 
 async def test_a_change_leaves_what_is_not_named_as_it_is(api: Api) -> None:
