@@ -1,6 +1,7 @@
 """The drain of the queue `incidents`: many peers' lanes in one batch, no network but the store.
 
-House rules: one take, one load and one commit for a batch; where that finds something stale, each lane alone.
+House rules: one take, one load and one commit for a batch; where that finds something stale, again, then each lane
+alone.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from bridge import log
 from bridge.errors import ConflictError, FormatError, UnavailableError
 from bridge.policy.change import Queue
 from bridge.store import lanes
-from bridge.store.commit import FencedError, Lease
+from bridge.store.commit import FencedError, Lease, StaleError
 from bridge.store.connect import Store
 from bridge.worker.bell import Bell
 
@@ -22,6 +23,7 @@ _log = log.get(__name__)
 DEATHS_ALONE: Final = 5  # then the item is set aside
 SHIFT_SECONDS: Final = 20  # then a successor takes over, so that no process grows old
 _RETRY_SECONDS: Final = 1
+_STALE_TRIES: Final = 4
 
 
 class Process(Protocol):
@@ -72,7 +74,7 @@ async def work_batch(store: Store, leases: Sequence[Lease], stories: IncidentSto
         await _attempt(store, leases, lambda: stories.set_aside(store, leases[0], now=datetime.now(UTC)))
         return
     try:
-        await stories.process(store, leases, now=datetime.now(UTC))
+        await _process(store, leases, stories)
     except (ConflictError, FormatError):
         for lease in leases:
             await _work_alone(store, lease, stories)
@@ -84,7 +86,19 @@ async def work_batch(store: Store, leases: Sequence[Lease], stories: IncidentSto
 
 
 async def _work_alone(store: Store, lease: Lease, stories: IncidentStories) -> None:
-    await _attempt(store, (lease,), lambda: stories.process(store, (lease,), now=datetime.now(UTC)))
+    await _attempt(store, (lease,), lambda: _process(store, (lease,), stories))
+
+
+async def _process(store: Store, leases: Sequence[Lease], stories: IncidentStories) -> None:
+    """Decide, and decide anew where another worker changed meanwhile what was decided on (a host's notices, say)."""
+    for left in reversed(range(_STALE_TRIES)):
+        try:
+            await stories.process(store, leases, now=datetime.now(UTC))
+        except StaleError:
+            if not left:
+                raise
+        else:
+            return
 
 
 async def _attempt(store: Store, leases: Sequence[Lease], story: Callable[[], Awaitable[None]]) -> None:

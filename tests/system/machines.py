@@ -248,16 +248,16 @@ async def lose_primary(folder: Path, fault: str, trio: Trio, bridge: Spread, pee
     alone = Process([*world.inside(client), *words], log=folder / "client.log", env=bridge.env)
     alone.start()
     asking = [asyncio.create_task(answers.ask(peer, number)) for number in range(PEERS_AT_ONCE)]
-    await answers.more(100)
+    await answers.more(60)
     {
         "killed": first.kill,
         "frozen": first.freeze,
         "cut off": lambda: world.cut(first, client),
     }[fault]()
     await eventually(lambda: trio.primary() not in {None, first}, 15)
-    await answers.more(100)
+    await answers.more(40)
     {"killed": first.start, "frozen": first.thaw, "cut off": lambda: world.join(first, client)}[fault]()
-    await answers.more(200)
+    await answers.more(80)
     answers.is_over = True
     await asyncio.gather(*asking)
     alone.kill()
