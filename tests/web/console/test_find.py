@@ -7,7 +7,8 @@ import pytest
 
 from bridge.iodef.model import IncidentId
 from bridge.policy.change import Change, Put
-from bridge.policy.record import Edition, Incident
+from bridge.policy.record import Edition, Incident, Peer
+from bridge.policy.trust import Trust
 from bridge.store.commit import commit
 from bridge.store.connect import Store
 from bridge.web.console import find
@@ -101,3 +102,19 @@ async def test_days_are_whole(store: Store) -> None:
 def test_what_is_no_place_in_a_list_is_the_beginning_of_it_or_a_harmless_one(text: str) -> None:
     found = find.cursor(text)
     assert found is None or found == (1, "")
+
+
+async def test_whom_others_may_imitate_is_known_however_many_strangers_were_seen_since(store: Store) -> None:
+    friend = Peer(host="a.test", domain="jabber.example", trust=Trust.TRUSTED, last_seen_at=NOON)
+    strangers = [
+        Peer(host="a.test", domain=f"s{number}.example", last_seen_at=NOON + timedelta(seconds=number))
+        for number in range(find._MOST_PEERS + 1)
+    ]
+    for start in range(0, len(strangers), 500):
+        await commit(store, Change(puts=tuple(Put(None, one) for one in strangers[start : start + 500])))
+    await commit(store, Change(puts=(Put(None, friend),)))
+    assert await find.known_names(store, "a.test") == {"a.test", "jabber.example"}
+
+    taken_back = replace(friend, version=1, trust=Trust.BLOCKED)
+    await commit(store, Change(puts=(Put(replace(friend, version=1), taken_back),)))
+    assert await find.known_names(store, "a.test") == {"a.test"}
