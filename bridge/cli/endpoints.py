@@ -108,6 +108,7 @@ def _add_change(inner: Commands, common: argparse.ArgumentParser) -> None:
     _add_several(parser, "--peer", "DOMAIN", "only what concerns this server; all: whatever it concerns")
     _add_several(parser, "--severity", "SEVERITY", "only this severity; all: every one")
     _add_several(parser, "--header", "'NAME: VALUE'", "sent along, instead of those before; none: no header")
+    parser.add_argument("--header-file", type=Path, metavar="FILE", help="more of them, one a line")
     parser.add_argument("--quarantined", choices=[str(one) for one in QuarantineFilter],
                         help="what strangers sent")  # fmt: skip
     parser.add_argument(
@@ -179,8 +180,9 @@ async def _change(call: _Call) -> int:
     given: dict[str, Any] = {name: _all(words, ()) for name, words in filters.items() if words}
     if wanted.host:
         given["hosts"] = _all(wanted.host, hosts_of(call.settings, None))
-    if wanted.header:
-        given["headers"] = {} if wanted.header == ["none"] else _headers(wanted.header, None)
+    if wanted.header or wanted.header_file:
+        lines = [] if wanted.header == ["none"] else wanted.header
+        given["headers"] = _headers(lines, wanted.header_file)
     if wanted.quarantined is not None:
         given["quarantined"] = QuarantineFilter(wanted.quarantined)
     plain = {"url": wanted.url, "description": wanted.description, "includes_xml": wanted.xml}
