@@ -46,6 +46,8 @@ from servers import (
 
 PREFIX = "incident-demo-"
 OURS, PEER, STRANGER = "a.test", "b.test", "stranger.test"
+FLOODER, NOISY = "flooder", "noisy"
+"""An account of the peer's, and one of yours."""
 SEND_AGAIN = """\
 #!{python}
 # Has the peer send its report once more, which is answered and stored only once, and prints the reply.
@@ -181,6 +183,8 @@ class Demo:
         tell(f"Prosody for {OURS}, your server, is up on {self.a.address}, with mod_incident_bridge")
         self.peer.wait_ready()
         self.b.start()
+        for prosody, account in ((self.a, NOISY), (self.b, FLOODER)):
+            prosody.control("register", account, prosody.name, secrets.token_hex(8))
         tell(f"Prosody for {PEER}, a peer, is up on {self.b.address}, with a bridge of its own;")
         tell(f"it also hosts {STRANGER}")
 
@@ -244,32 +248,63 @@ def reported(demo: Demo) -> bool:
 
 
 def carried_through(demo: Demo) -> bool:
-    """Tell how both operators carry an incident through: inquiry, report, request, response, resolution."""
+    """Tell how both operators carry an incident through: inquiry, report, request, yes, response, resolution."""
     ours, peer = demo.ours, demo.peer
     known = ours.stored()[PEER]["identity"]
     tell(f"{PEER}'s operator asks what you know of it, an inquiry, and is told:")
     peer.show("inquire", "--to", OURS, "--id", f"{known['name']}/{known['text']}", "--wait", "20")
     tell(f"somebody at {PEER} floods you: you report it, and then request that the account is blocked:")
     peer.ask("peers", "trust", OURS)
-    told = ("--description", "presence flood", "--source", f"flooder@{PEER}=47")
+    told = ("--description", "presence flood", "--source", f"{FLOODER}@{PEER}=47")
     ours.show("report", "--to", PEER, *told, "--wait", "20")
     mine = ours.stored()[OURS]["id"]
     ours.show("request", "--to", PEER, "--action", "block-host", "--incident", mine, "--wait", "20")
-    tell(f"{PEER}'s operator did it, and responds:")
-    theirs = next(one for one in peer.ask("incidents", "list", "--status", "updated")["incidents"])["id"]
-    peer.show("respond", theirs, "--done", "--text", "account suspended", "--wait", "20")
+    is_good = decided(demo, mine)
     tell("you resolve it; everybody who got the report learns that. The whole story:")
     ours.show("incidents", "resolve", mine)
     until(lambda: peer.ask("incidents", "list", "--status", "resolved")["incidents"], 20, f"{PEER} learns it")
     ours.show("incidents", "show", mine)
-    page = ours.ask("incidents", "show", mine)
-    outcomes = [one["outcome"] for one in page["interactions"] if one["kind"] == "request"]
-    return outcomes == ["done"] and page["incident"]["status"] == "resolved"
+    return is_good and ours.ask("incidents", "show", mine)["incident"]["status"] == "resolved"
+
+
+def decided(demo: Demo, incident: str) -> bool:
+    """Tell how the peer's operator says yes to what you requested, and takes it back; what you are told of both."""
+    ours, peer = demo.ours, demo.peer
+    until(lambda: peer.ask("approvals", "list")["approvals"], 20, f"{PEER}'s operator sees the request")
+    tell(f"{PEER}'s operator sees what you ask for and what it would touch; nothing happens without a yes:")
+    approval = peer.ask("approvals", "list")["approvals"][0]["id"]
+    peer.show("approvals", "show", approval)
+    peer.show("approvals", "approve", approval, "--days", "7", "--wait", "20")
+    until(lambda: outcomes(ours, incident) == ["done"], 20, f"{OURS} is told that it is done")
+    tell(
+        f"{FLOODER}@{PEER} cannot sign in any more, and you are told that it is done. What {PEER} has in force:"
+    )
+    peer.show("mitigations", "list")
+    in_force = peer.ask("mitigations", "list")["mitigations"]
+    tell("its owner has the account back, so it is taken back; you are told that, too:")
+    peer.show("mitigations", "lift", in_force[0]["id"], "--wait", "20")
+    return len(in_force) == 1 and not peer.ask("mitigations", "list")["mitigations"]
+
+
+def outcomes(site: Site, incident: str) -> list[str]:
+    """Return what came of the requests about an incident, as far as it is known."""
+    page = site.ask("incidents", "show", incident)
+    return [one["outcome"] for one in page["interactions"] if one["kind"] == "request" and one.get("outcome")]
+
+
+def asked_of_you(demo: Demo) -> str:
+    """Have the peer request something of you that you are left to decide about; return its approval's id."""
+    about = ("--source", f"{NOISY}@{OURS}=12", "--description", "join flood")
+    demo.peer.ask("request", "--to", OURS, "--action", "block-host", *about, "--wait", "20")
+    until(lambda: demo.ours.ask("approvals", "list")["approvals"], 20, "the request waits for you")
+    return str(demo.ours.ask("approvals", "list")["approvals"][0]["id"])
 
 
 def what_next(demo: Demo) -> None:
     """Say what to type in another terminal."""
     first = demo.ours.stored()[PEER]
+    tell(f"and {PEER} has just asked you for something: it waits for your yes or no")
+    approval = asked_of_you(demo)
     again = demo.folder / "send-again"
     again.write_text(
         SEND_AGAIN.format(python=sys.executable, here=str(Path(__file__).parent), server=demo.b.url)
@@ -279,12 +314,16 @@ def what_next(demo: Demo) -> None:
         f"alias incident-bridge='{shlex.join(demo.ours.argv())}'",
         "incident-bridge incidents list",
         f"incident-bridge incidents show {first['id']}",
+        f"incident-bridge approvals show {approval}",
+        f"incident-bridge approvals approve {approval}",
+        "incident-bridge mitigations list",
         f"incident-bridge peers show {PEER}",
         f"incident-bridge peers block {STRANGER}",
         f"incident-bridge validate {REPORT}",
     ]
     if INSIDE not in os.environ:
         lines += [
+            "incident-bridge login-link",
             "incident-bridge check",
             str(again),
         ]
