@@ -140,7 +140,12 @@ async def begin_again(visit: Visit) -> web.Response:
         rules=visit.service.settings.policy,
         now=visit.now,
         expires_at=known.expires_at if known.expires_at > visit.now + _SOON else None,
-        second_yes=any(isinstance(one, Approval) and one.had_second_yes for one in found),
+        second_yes=any(
+            each.mitigation_id == known.id and bool(each.second_yes)
+            for one in found
+            if isinstance(one, Approval)
+            for each in one.targets
+        ),
         reason=f"mitigation {known.id} failed, and is tried again",
     )
     return visit.back(f"/approvals/{after.id}", "approved")

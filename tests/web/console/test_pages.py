@@ -20,7 +20,16 @@ from pydantic import SecretStr
 from bridge.config import HostSettings, ServerSettings, Settings
 from bridge.pipeline.sign_in import make_link
 from bridge.policy.change import Change, Put
-from bridge.policy.record import Approval, Peer
+from bridge.policy.record import (
+    Approval,
+    ApprovalState,
+    Mitigation,
+    MitigationState,
+    MitigationType,
+    Peer,
+    Target,
+    TargetState,
+)
 from bridge.policy.sessions import Role
 from bridge.policy.trust import Trust
 from bridge.store.commit import commit
@@ -30,6 +39,7 @@ from bridge.web.console import render, sign_in, site
 from bridge.web.state import SERVICE, Service
 from bridge.webhooks.signature import decode_secret
 from tests.pipeline.conftest import server, store
+from tests.web.console.test_find import incident
 
 __all__ = ["server", "store"]
 SECRET = "whsec_" + "QUJD" * 10
@@ -217,6 +227,34 @@ async def test_however_many_wait_those_are_shown_that_are_declined_by_themselves
         assert 'href="/approvals/a0"' in page
         assert 'href="/approvals/a102"' not in page
         assert "and 3 more" in page
+
+
+@pytest.mark.parametrize("protection", ["", "it is protected"])
+async def test_trying_again_takes_no_second_yes_from_another_target(
+    browse: Open, store: Store, protection: str
+) -> None:
+    at, end = datetime.now(UTC), datetime.now(UTC) + timedelta(days=9)
+    about = incident(1)
+    targets = tuple(
+        Target(
+            action="block-host", address=name, type=MitigationType.BLOCK, fields={"domain": name},
+            state=TargetState.FAILED, mitigation_id=f"m-{name}", second_yes=why,
+        )
+        for name, why in (("old.test", "it is protected"), ("new.test", protection))
+    )  # fmt: skip
+    approval = Approval(
+        id="a1", host="a.test", incident_id=about.id, request=None, requester="", targets=targets,
+        state=ApprovalState.FAILED, had_second_yes=True, created_at=at, expires_at=end,
+    )  # fmt: skip
+    failed = Mitigation(
+        id="m-new.test", host="a.test", type=MitigationType.BLOCK, target={"domain": "new.test"}, action="block-host",
+        incident_id=about.id, approval_id="a1", created_at=at, asked_at=at, expires_at=end, by="cli:anna", reason="",
+        state=MitigationState.FAILED,
+    )  # fmt: skip
+    trusted = Peer(host="a.test", domain="new.test", trust=Trust.TRUSTED)
+    await commit(store, Change(puts=tuple(Put(None, one) for one in (about, approval, failed, trusted))))
+    answer = await send(await browse(a=Role.APPROVER), "/mitigations/m-new.test/again", page="/peers")
+    assert answer.status == (303 if protection else 422)
 
 
 async def test_a_form_sent_by_another_site_is_refused_whatever_it_brings(browse: Open) -> None:
