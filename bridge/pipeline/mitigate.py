@@ -82,7 +82,8 @@ async def _carry_out(store: Store, server: Server, item: Item, now: datetime) ->
     except UnavailableError as error:
         if now < known.asked_at + timedelta(seconds=GIVE_UP_SECONDS):
             return _again(known, error, now)
-        after = rules_of.failed(known, f"Prosody could not be reached for a day: {error}", at=now)
+        why = f"Prosody could not be reached for a day, so it may be in force all the same: {error}"
+        after = rules_of.failed(known, why, at=now)
     return await settled(store, known, after, now=now)
 
 
