@@ -244,7 +244,8 @@ def finish(one: Approval, arguments: argparse.Namespace, terminal: Terminal) -> 
             terminal.say(f"It is being carried out. To see it: incident-bridge approvals show {one.id[:8]}")
         ids = [target.mitigation_id for target in one.targets if target.state is TargetState.APPLIED]
         if ids:
-            terminal.say(f"To take it back: incident-bridge mitigations lift {(ids[0] or '')[:8]}")
+            one_of_them = (ids[0] or "")[:8] if len(ids) == 1 else "ID"
+            terminal.say(f"To take it back: incident-bridge mitigations lift {one_of_them}")
     return Exit.OK if one.state in _GOOD or not arguments.wait else Exit.NO
 
 
