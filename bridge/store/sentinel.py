@@ -33,6 +33,7 @@ from redis.retry import Retry as PlainRetry
 from bridge.store.place import Address, Place, at
 
 ASK_SECONDS: Final = 0.5  # how long a sentinel may take
+GRACE_SECONDS: Final = 0.05  # how long all may take where most have answered
 WATCH_SECONDS: Final = 0.25
 # The address is the new one as soon as it is decided, what MASTER tells a second later; but only MASTER has the epoch.
 _WHERE: Final = ("GET-MASTER-ADDR-BY-NAME", "MASTER")
@@ -149,7 +150,18 @@ class Sentinels:
                     pipe.execute_command("SENTINEL", word, self._place.name)
                 return await pipe.execute()
 
-        return await asyncio.gather(*(call(client) for client in self._clients), return_exceptions=True)
+        calls = [asyncio.create_task(call(client)) for client in self._clients]
+        try:
+            while not (self._is_most(calls) or all(one.done() for one in calls)):
+                await asyncio.wait(calls, timeout=GRACE_SECONDS)
+        finally:
+            for one in calls:
+                one.cancel()
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    def _is_most(self, calls: Sequence[asyncio.Task[Any]]) -> bool:
+        """Whether most sentinels have answered; one that is away must not hold up everybody."""
+        return sum(one.done() and one.exception() is None for one in calls) > len(calls) // 2
 
 
 def _heed(asking: asyncio.Task[View]) -> None:
@@ -186,7 +198,8 @@ def _latest(place: Place, answers: Sequence[Any]) -> View:
 
 
 def _reason(answer: object) -> str:
-    return "no answer" if isinstance(answer, TimeoutError) else str(answer)
+    is_silent = isinstance(answer, TimeoutError | asyncio.CancelledError)
+    return "no answer" if is_silent else str(answer)
 
 
 def _fields(row: list[Any]) -> dict[str, str]:

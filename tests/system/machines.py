@@ -249,6 +249,8 @@ async def lose_primary(folder: Path, fault: str, trio: Trio, bridge: Spread, pee
     alone.start()
     asking = [asyncio.create_task(answers.ask(peer, number)) for number in range(PEERS_AT_ONCE)]
     await answers.more(60)
+    told = folder / "client.told"
+    await eventually(lambda: told.exists() and told.read_text().count("\n") > 50, 20)
     {
         "killed": first.kill,
         "frozen": first.freeze,

@@ -11,7 +11,7 @@ import pytest
 from deploy.servers import ROOT, namespace_command
 from tests.system.machines import FAULTS
 
-RECOVERY_SECONDS = 5
+RECOVERY_SECONDS = 10  # 5 where nothing else runs; the figure is printed
 MOST_SECONDS = 120
 
 
