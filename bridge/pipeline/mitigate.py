@@ -65,6 +65,8 @@ async def _change(store: Store, server: Server, item: Item, rules: Rules, now: d
         return await reconcile.compare(store, server, item, now=now)
     if "missing" in item:
         return await _note_missing(store, item, now)
+    if "in_force" in item:
+        return await _note_in_force(store, item, now)
     if "mitigation_expired" in item:
         return await _expire(store, item["mitigation_expired"], now)
     return await _expire_approval(store, item["approval_expired"], now)
@@ -181,7 +183,8 @@ async def _tell(
     if approval.request is None or approval.state is ApprovalState.APPROVED:
         return Change()
     is_answer = before.state is ApprovalState.APPROVED
-    if not is_answer and (one.applied_at is None or one.state is MitigationState.FAILED):
+    is_known = one.state is MitigationState.APPLIED and approval == before  # it could not be taken back
+    if not is_answer and (one.applied_at is None or one.state is MitigationState.FAILED or is_known):
         return Change()
     ids = [each.mitigation_id for each in approval.targets if each.mitigation_id]
     records = (await load.fetch(store, names=[keys.mitigation(each) for each in ids])).records.values()
@@ -203,7 +206,7 @@ def _history(
     """What goes into the incident's History: that it began, and that what was in force is over."""
     if not isinstance(incident, Incident):
         return ()
-    if after.state is MitigationState.APPLIED:
+    if after.state is MitigationState.APPLIED and before.applied_at is None:
         item = rules_of.began(after)
     elif after.state in {MitigationState.LIFTED, MitigationState.EXPIRED} and before.applied_at is not None:
         item = rules_of.ended(after)
@@ -232,6 +235,17 @@ async def _note_missing(store: Store, item: Item, now: datetime) -> Change:
     if text:
         change += Change(appends=(lanes.tell(after.host, text, item_id=f"{after.id}-missing"),))
     return change
+
+
+async def _note_in_force(store: Store, item: Item, now: datetime) -> Change:
+    """Note that what failed is in force all the same, as Prosody says; the admins are told."""
+    known = await _mitigation(store, item["in_force"])
+    after = None if known is None else rules_of.in_force(known, at=now)
+    if known is None or after is None or known.revision != item["revision"]:
+        return Change()
+    text, item_id = reconcile.found(after), f"{after.id}-{after.revision}-in-force"
+    told = Change(appends=(lanes.tell(after.host, text, item_id=item_id),))
+    return await settled(store, known, after, now=now) + told
 
 
 async def _expire_approval(

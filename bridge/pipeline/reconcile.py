@@ -1,5 +1,7 @@
 """What Prosody has in force, compared with what is recorded: somebody may have undone it there, or restored a backup.
 
+And an answer may have got lost: what failed as far as is recorded may be in force.
+
 House rules: nothing is applied or lifted from here, that needs a yes; each difference is an item of its own in the
 host's lane of approvals, behind whatever was asked of Prosody before, and is judged anew when its turn comes.
 """
@@ -47,7 +49,7 @@ async def begin(store: Store, hosts: Sequence[str], *, now: datetime) -> None:
 
 
 async def compare(store: Store, server: Server, item: Item, *, now: datetime) -> Change:
-    """Queue an item for each mitigation that is in force as far as is recorded, and is not in Prosody.
+    """Queue an item for each mitigation that is in force as far as is recorded, and is not in Prosody; or the reverse.
 
     Nothing where Prosody is away, or the question is an old one: it is asked again soon.
     """
@@ -59,8 +61,6 @@ async def compare(store: Store, server: Server, item: Item, *, now: datetime) ->
     names = [keys.mitigation(one) for one in ids]
     records = (await load.fetch(store, names=names)).records.values() if names else ()
     applied = [one for one in records if isinstance(one, Mitigation) and one.state is MitigationState.APPLIED]
-    if not applied:
-        return Change()
     try:
         there = await server.standing(host)
     except (UnavailableError, UnsupportedError) as error:
@@ -69,7 +69,24 @@ async def compare(store: Store, server: Server, item: Item, *, now: datetime) ->
     active = {one.get("mitigation") for one in there.active}
     ended = {one.get("mitigation"): str(one.get("how")) for one in there.ended}
     missing = [one for one in applied if one.id not in active]
-    return Change(appends=tuple(lanes.missing(host, one.id, ended.get(one.id, "")) for one in missing))
+    lost = await _failed(store, host, sorted(one for one in active if isinstance(one, str)))
+    return Change(
+        appends=(
+            *(lanes.missing(host, one.id, ended.get(one.id, "")) for one in missing),
+            *(lanes.in_force(host, one.id, one.revision) for one in lost),
+        )
+    )
+
+
+async def _failed(store: Store, host: str, active: Sequence[str]) -> list[Mitigation]:
+    """Find what failed as far as is recorded, among what Prosody has in force."""
+    names = [keys.mitigation(one) for one in active[:_MOST]]
+    records = (await load.fetch(store, names=names)).records.values() if names else ()
+    return [
+        one
+        for one in records
+        if isinstance(one, Mitigation) and one.host == host and one.state is MitigationState.FAILED
+    ]
 
 
 def judged(known: Mitigation, how: str, *, now: datetime) -> Mitigation | None:
@@ -99,4 +116,13 @@ def warning(after: Mitigation, how: str) -> str:
     return (
         f"Mitigation {after.id} is no longer in force on {after.host}: Prosody does not have it any more. Was its "
         f"storage restored? To see it: incident-bridge mitigations show {after.id}"
+    )
+
+
+def found(after: Mitigation) -> str:
+    """What the admins are told of what failed, and is in force."""
+    return (
+        f"Mitigation {after.id} is in force on {after.host}, although you were told that it failed. "
+        f"To see it: incident-bridge mitigations show {after.id}. "
+        f"To take it back: incident-bridge mitigations lift {after.id}"
     )

@@ -89,6 +89,12 @@ def missing(host: str, mitigation_id: str, how: str) -> Append:
     return approval(host, {"id": f"{mitigation_id}-m", "missing": mitigation_id, "how": how})
 
 
+def in_force(host: str, mitigation_id: str, revision: int) -> Append:
+    """Queue noting that Prosody has a mitigation in force that failed as far as is recorded."""
+    item = {"id": f"{mitigation_id}-f{revision}", "in_force": mitigation_id, "revision": revision}
+    return approval(host, item)
+
+
 def deliver(endpoint_id: str, host: str, sequence: int, *, nonce: str = "") -> Append:
     """Queue one attempt to deliver a host's event; `nonce` tells a further attempt from the first."""
     item = {"id": f"{endpoint_id}-{host}-{sequence}{nonce}", "host": host, "sequence": sequence}

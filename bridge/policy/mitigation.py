@@ -186,6 +186,22 @@ def applied(mitigation: Mitigation, *, at: datetime) -> Mitigation:
     return replace(mitigation, state=MitigationState.APPLIED, applied_at=at, tries=0, failure="")
 
 
+def in_force(mitigation: Mitigation, *, at: datetime) -> Mitigation | None:
+    """Note that Prosody enforces what failed as far as was known; None: it is no such one, or its time is over."""
+    if mitigation.state is not MitigationState.FAILED or at >= mitigation.expires_at:
+        return None
+    return replace(
+        mitigation,
+        state=MitigationState.APPLIED,
+        applied_at=mitigation.applied_at or at,
+        ended_at=None,
+        tries=0,
+        lifted_by="",
+        failure="",
+        note="Prosody has it in force, although it did not answer so",
+    )
+
+
 def failed(mitigation: Mitigation, why: str, *, at: datetime) -> Mitigation:
     """Note that it could not be applied, or not be lifted."""
     verb = "lifted" if mitigation.state is MitigationState.LIFTING else "applied"
@@ -269,11 +285,11 @@ def expired(mitigation: Mitigation, *, at: datetime) -> Mitigation | None:
 
 
 def progress(approval: Approval, mitigation: Mitigation) -> Approval:
-    """Note in an approval what came of one of its mitigations; nothing once that is known."""
+    """Note in an approval what came of one of its mitigations; once that is known, only that it is in force after all."""
+    is_applied = mitigation.state is MitigationState.APPLIED
+    unsettled = {TargetState.APPROVED, TargetState.FAILED} if is_applied else {TargetState.APPROVED}
     targets = tuple(
-        _settled(one, mitigation)
-        if one.mitigation_id == mitigation.id and one.state is TargetState.APPROVED
-        else one
+        _settled(one, mitigation) if one.mitigation_id == mitigation.id and one.state in unsettled else one
         for one in approval.targets
     )
     if targets == approval.targets:
@@ -290,7 +306,7 @@ def progress(approval: Approval, mitigation: Mitigation) -> Approval:
 def _settled(target: Target, mitigation: Mitigation) -> Target:
     match mitigation.state:
         case MitigationState.APPLIED | MitigationState.EXPIRED:
-            return replace(target, state=TargetState.APPLIED)
+            return replace(target, state=TargetState.APPLIED, reason="")
         case MitigationState.FAILED:
             return replace(target, state=TargetState.FAILED, reason=mitigation.failure)
         case MitigationState.LIFTED if mitigation.applied_at is not None:

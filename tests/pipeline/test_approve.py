@@ -512,6 +512,64 @@ async def test_what_prosody_does_not_know_any_more_is_marked_told_and_not_applie
     assert desk.module.active == {}
 
 
+async def test_what_failed_because_every_answer_got_lost_is_noted_told_and_can_be_lifted(desk: Desk) -> None:
+    one = await asked(desk)
+    await desk.yes(one)
+    lease = await desk.take()
+    assert lease is not None
+    await desk.call(lease)  # Prosody did it
+    desk.module.is_away = True
+    desk.now = NOW + timedelta(days=1)
+    await desk.work()
+    await commit(desk.store, await desk.call(lease), leases=[lease])
+    assert (await desk.mitigations())[0].state is MitigationState.FAILED
+    await desk.work()
+
+    desk.module.is_away = False
+    desk.chat.clear()
+    for _ in range(2):
+        await desk.compare()
+    (made,) = await desk.mitigations()
+    assert (made.state, made.failure, made.ended_at) == (MitigationState.APPLIED, "", None)
+    (text,) = desk.chat
+    assert f"Mitigation {made.id} is in force on a.test, although" in text
+    after = await desk.approval(one.id)
+    assert (after.state, after.targets[0].state) == (ApprovalState.DONE, TargetState.APPLIED)
+    declined, told = await desk.responses(one.incident_id)
+    assert [item.action for item in declined.document.history] == ["nothing"]
+    assert told.document.history[-1].action == "block-host"
+    assert (await desk.events()).count("mitigation.applied") == 1
+
+    await approve.lift(desk.store, made, actor=ANNA, reason="", now=desk.now)
+    await desk.work()
+    assert desk.module.active == {}
+    assert (await desk.mitigations())[0].state is MitigationState.LIFTED
+
+
+async def test_what_could_not_be_taken_back_is_in_force_again_and_the_requester_hears_nothing(
+    desk: Desk,
+) -> None:
+    one = await asked(desk)
+    await desk.yes(one)
+    await desk.work()
+    (made,) = await desk.mitigations()
+    await approve.lift(desk.store, made, actor=ANNA, reason="", now=NOW)
+    lease = await desk.take()
+    assert lease is not None
+    desk.module.is_away = True
+    desk.now = NOW + timedelta(days=1)
+    await commit(desk.store, await desk.call(lease), leases=[lease])
+    assert (await desk.mitigations())[0].state is MitigationState.FAILED
+
+    desk.module.is_away = False
+    await desk.compare()
+    (again,) = await desk.mitigations()
+    assert (again.state, again.applied_at) == (MitigationState.APPLIED, made.applied_at)
+    assert len(await desk.responses(one.incident_id)) == 1
+    incident = await desk.record(keys.incident(one.incident_id))
+    assert [item.action for item in incident.history] == ["block-host"]
+
+
 async def test_nothing_is_concluded_while_prosody_is_away_or_old_or_cannot_say(desk: Desk) -> None:
     await desk.yes(await asked(desk))
     await desk.work()
