@@ -63,10 +63,9 @@ async def _change(store: Store, server: Server, item: Item, rules: Rules, now: d
         return await _carry_out(store, server, item, now)
     if "reconcile" in item:
         return await reconcile.compare(store, server, item, now=now)
-    if "missing" in item:
-        return await _note_missing(store, item, now)
-    if "in_force" in item:
-        return await _note_in_force(store, item, now)
+    if "missing" in item or "in_force" in item:
+        note = _note_missing if "missing" in item else _note_in_force
+        return await note(store, item, now)
     if "mitigation_expired" in item:
         return await _expire(store, item["mitigation_expired"], now)
     return await _expire_approval(store, item["approval_expired"], now)

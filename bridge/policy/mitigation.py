@@ -285,7 +285,7 @@ def expired(mitigation: Mitigation, *, at: datetime) -> Mitigation | None:
 
 
 def progress(approval: Approval, mitigation: Mitigation) -> Approval:
-    """Note in an approval what came of one of its mitigations; once that is known, only that it is in force after all."""
+    """Note in an approval what came of one of its mitigations; later only that it is in force after all."""
     is_applied = mitigation.state is MitigationState.APPLIED
     unsettled = {TargetState.APPROVED, TargetState.FAILED} if is_applied else {TargetState.APPROVED}
     targets = tuple(
