@@ -9,6 +9,7 @@ from bridge.errors import ConfigError, ConflictError
 from bridge.pipeline import approve as stories
 from bridge.pipeline.desk import Desk, watched
 from bridge.policy import forms, pages
+from bridge.policy.effects import is_ticked
 from bridge.policy.forms import Field, FieldKind, Form, Reply
 from bridge.policy.mitigation import about, may_be_lifted
 from bridge.policy.record import (
@@ -99,7 +100,8 @@ def _decision(desk: Desk, one: Approval) -> Reply:
         forms.choice("decision", "Your decision", decisions, desk.given, is_required=True),
     ]
     if offered:
-        chosen = desk.given.get("targets") or tuple(offered)
+        ticked = tuple(n for n, each in offered.items() if is_ticked(each))
+        chosen = desk.given.get("targets") or ticked
         options = tuple((pages.short(about(each.type, each.fields)), n) for n, each in offered.items())
         fields.append(
             Field(
@@ -113,9 +115,9 @@ def _decision(desk: Desk, one: Approval) -> Reply:
         label = f"End it after so many days (else {desk.rules.mitigation_days})"
         fields.append(forms.line("days", label, desk.given))
     if any(each.second_yes for each in offered.values()):
-        ticked = ("1",) if forms.is_set(desk.given, "second") else ("0",)
+        second = ("1",) if forms.is_set(desk.given, "second") else ("0",)
         label = "Yes, protected names too"
-        fields.append(Field(var="second", kind=FieldKind.BOOLEAN, label=label, values=ticked))
+        fields.append(Field(var="second", kind=FieldKind.BOOLEAN, label=label, values=second))
     fields.append(forms.line("reason", "If no: why; it is sent as you write it", desk.given))
     return Reply(form=Form(title=title, fields=tuple(fields)), actions=("prev", "complete"))
 

@@ -22,6 +22,18 @@ def would(target: Target) -> str:
     return _WOULD[target.type].format(**target.fields) if target.type else ""
 
 
+def is_vain(target: Target) -> bool:
+    """Whether Prosody would refuse it, or there is nobody."""
+    preview = target.preview or {}
+    is_absent = preview.get("exists") is False and target.type is not MitigationType.BLOCK
+    return bool(preview.get("refused") or preview.get("is_admin") or is_absent)
+
+
+def is_ticked(target: Target) -> bool:
+    """Whether it is ticked before the operator ticks anything: one yes is enough for it, and it is not in vain."""
+    return not target.second_yes and not is_vain(target)
+
+
 def effects(target: Target) -> tuple[str, ...]:
     """Say what would be touched, a few words each; empty: it was not asked yet, or nothing can be done."""
     preview = target.preview

@@ -148,6 +148,26 @@ async def test_a_request_is_seen_and_approved_in_part(phone: Phone) -> None:
     assert (made.target, made.expires_at) == ({"account": "romeo@a.test"}, NOW + timedelta(days=3))
 
 
+async def test_what_needs_a_second_yes_or_is_in_vain_is_not_ticked(phone: Phone) -> None:
+    await asked(phone.desk, "juliet@a.test", "friend.example")
+    answer = await phone.ask("approvals")
+    (chosen,) = fields_of(answer)["approval"]["values"]
+    field = fields_of(await phone.ask("approvals", answer["session"], "next", approval=chosen))["targets"]
+    ticked = [one["label"] for one in field["options"] if one["value"] in field["values"]]
+    assert (len(field["options"]), ticked) == (2, ["account juliet@a.test"])
+
+
+@pytest.mark.parametrize(
+    "preview", [{"exists": False}, {"exists": True, "is_admin": True}, {"refused": "it is this server"}]
+)
+async def test_what_prosody_would_refuse_is_not_ticked(phone: Phone, preview: dict[str, Any]) -> None:
+    phone.desk.module.preview_answer = preview
+    one = await asked(phone.desk)
+    answer = await phone.ask("approvals", await phone.begin("approvals"), "next", approval=one.id)
+    field = fields_of(answer)["targets"]
+    assert (len(field["options"]), field["values"]) == (1, [])
+
+
 async def test_submitting_twice_or_at_once_acts_once(phone: Phone) -> None:
     one = await asked(phone.desk)
     session = await phone.begin("approvals")

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from bridge.policy.approval import touched
-from bridge.policy.effects import effects, would
+from bridge.policy.effects import effects, is_ticked, is_vain, would
 from bridge.policy.lookalike import alike, with_ascii
 from bridge.policy.mitigation import about
-from bridge.policy.record import Approval, MitigationType, Target, TargetState
+from bridge.policy.record import Approval, Target, TargetState
 from bridge.web.console import find
 from bridge.web.console.guard import Visit
 
@@ -55,7 +55,6 @@ def choices(targets: Iterable[Target], chosen: Collection[str] | None = None) ->
 
 def _choice(target: Target, chosen: Collection[str] | None) -> Choice:
     value = about(target.type, target.fields)
-    is_vain = _is_vain(target)
     return Choice(
         value=value,
         text=worded(target),
@@ -65,8 +64,8 @@ def _choice(target: Target, chosen: Collection[str] | None) -> Choice:
         state=target.state,
         said=_STATES[target.state],
         mitigation_id=target.mitigation_id,
-        is_vain=is_vain,
-        is_chosen=(not target.second_yes and not is_vain) if chosen is None else value in chosen,
+        is_vain=is_vain(target),
+        is_chosen=is_ticked(target) if chosen is None else value in chosen,
     )
 
 
@@ -75,12 +74,6 @@ def worded(target: Target) -> str:
     if target.type is not None:
         return would(replace(target, fields={name: with_ascii(one) for name, one in target.fields.items()}))
     return f"{target.action} of {with_ascii(target.address)}" if target.address else target.action
-
-
-def _is_vain(target: Target) -> bool:
-    preview = target.preview or {}
-    is_absent = preview.get("exists") is False and target.type is not MitigationType.BLOCK
-    return bool(preview.get("refused") or preview.get("is_admin") or is_absent)
 
 
 def summary(targets: Sequence[Target]) -> str:
