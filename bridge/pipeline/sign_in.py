@@ -103,7 +103,8 @@ async def send_code(
         _log.info("nobody who may sign in asked for a code", who=asked.who, origin=asked.origin)
         return Sent(1, Change())
     sent = replace(asked, hosts=granted, via=rules.via(asked.who, granted))
-    digits = rules.code(keys_of(hosts[sent.via])[0], sent)
+    secrets_of = {name: keys_of(hosts[name]) for name in granted}
+    digits = rules.code(rules.mixed(secrets_of, granted)[0], sent)
     try:
         told = await prosody.notify(
             sent.via, rules.code_text(sent, digits), to=(sent.who,), webhook_id=f"c-{sent.id}"
@@ -161,7 +162,7 @@ async def enter(
         if asked is None or asked.is_link or not rules.is_secret(browser, asked.digest):
             return None
         tried = replace(asked, tries=asked.tries + 1)
-        accepted = keys_by_host.get(asked.via) or [key for each in keys_by_host.values() for key in each]
+        accepted = rules.mixed(keys_by_host, asked.hosts or keys_by_host)
         try:
             if not rules.is_right(typed, tried, accepted, now=now):
                 if tried.tries <= rules.MAX_TRIES:

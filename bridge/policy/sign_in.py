@@ -82,8 +82,23 @@ def via(who: str, hosts: Mapping[str, Role]) -> str:
     return domain if domain in hosts else next(iter(hosts))
 
 
+def mixed(keys: Mapping[str, Sequence[bytes]], hosts: Collection[str]) -> list[bytes]:
+    """The keys of a code that is good for all of these hosts, the one in use first.
+
+    Each is made of a secret of every host, so that whoever holds that of one makes no code for the others; a host with
+    fewer secrets than another adds its last one.
+    """
+    each = [keys[host] for host in sorted(hosts) if keys.get(host)]
+    most = max(map(len, each), default=0)
+    return [_mixed([one[min(n, len(one) - 1)] for one in each]) for n in range(most)]
+
+
+def _mixed(keys: Sequence[bytes]) -> bytes:
+    return hashlib.sha256(b"".join(hashlib.sha256(one).digest() for one in keys)).digest()
+
+
 def code(key: bytes, sign_in: SignIn) -> str:
-    """The six digits, made from a secret of the host that sends them."""
+    """The six digits, made from secrets of the hosts that they are good for."""
     made_from = f"incident-bridge sign-in {sign_in.id} {sign_in.who}".encode()
     number = int.from_bytes(hmac.digest(key, made_from, "sha256")[:8], "big")
     return f"{number % 1_000_000:06d}"
@@ -105,7 +120,7 @@ def is_right(typed: str, sign_in: SignIn, keys: Sequence[bytes], *, now: datetim
     Args:
         typed: what somebody typed; spaces do not matter.
         sign_in: with this try counted.
-        keys: the secrets that the host `via` accepts now; any, where there is none.
+        keys: those that its hosts accept now, see `mixed`; any, where no code was sent.
         now: the time.
     """
     digits = "".join(typed.split())

@@ -78,6 +78,27 @@ async def test_an_admin_of_two_hosts_gets_one_code_and_a_session_for_both(store:
     assert await enter(store, asked, code) is None
 
 
+@pytest.mark.parametrize("who", ["romeo@b.test", "romeo@elsewhere.test"])
+async def test_who_holds_the_secret_of_one_host_makes_no_code_for_two(store: Store, who: str) -> None:
+    prosody = Prosody({"a.test": [who], "b.test": [who]})
+    asked = await ask(store, who)
+    await work(store, prosody)
+
+    for hosts in (["a.test"], ["b.test"]):
+        (alone,) = sign_in.rules.mixed(KEYS, hosts)
+        for key in (alone, *KEYS[hosts[0]]):
+            assert await enter(store, asked, sign_in.rules.code(key, asked)) is None
+    assert await enter(store, asked, prosody.told[0][2]) is not None
+
+
+async def test_a_code_is_right_although_secrets_were_changed_since(store: Store) -> None:
+    prosody = Prosody({"a.test": ["romeo@b.test"], "b.test": ["romeo@b.test"]})
+    asked = await ask(store, "romeo@b.test")
+    await work(store, prosody)
+    newer = KEYS | {"b.test": [b"n" * 32, *KEYS["b.test"]]}
+    assert await enter(store, asked, prosody.told[0][2], keys_by_host=newer) is not None
+
+
 async def found(store: Store, session_id: str) -> Session:
     name = keys.session(session_id)
     one = (await load.fetch(store, names=[name])).records[name]
