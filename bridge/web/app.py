@@ -6,7 +6,7 @@ House rule: what is published (API, console) and what only Prosody may reach (in
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 
 from aiohttp import web
@@ -63,8 +63,8 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
             keys={name: keys_of(host) for name, host in settings.hosts.items()},
         )
         async with contextlib.AsyncExitStack() as stack:
-            for address, routes in _listeners(settings):
-                await stack.enter_async_context(_listening(service, address, routes))
+            for address, add in _listeners(settings):
+                await stack.enter_async_context(_listening(service, address, add))
             await look(service)
             for task in (watch(service), sweep(service), compare(service)):
                 stack.push_async_callback(_end, asyncio.create_task(task))
@@ -73,20 +73,27 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
         await close(store)
 
 
-def _listeners(settings: Settings) -> list[tuple[Address, list[web.RouteDef]]]:
-    common = health.routes()
+def _listeners(settings: Settings) -> list[tuple[Address, Callable[[web.Application], object]]]:
     return [
-        (settings.server.ingest_listen, [*common, *ingest.routes()]),
-        (settings.server.listen, [*common, *table.routes(), *site.routes()]),
-        (settings.server.metrics_listen, [*common, web.get("/metrics", health.show_metrics)]),
+        (settings.server.ingest_listen, lambda app: app.add_routes(ingest.routes())),
+        (settings.server.listen, _publish),
+        (settings.server.metrics_listen, lambda app: app.router.add_get("/metrics", health.show_metrics)),
     ]
 
 
+def _publish(app: web.Application) -> None:
+    app.add_routes(table.routes())
+    site.add(app)
+
+
 @contextlib.asynccontextmanager
-async def _listening(service: Service, address: Address, routes: list[web.RouteDef]) -> AsyncIterator[None]:
+async def _listening(
+    service: Service, address: Address, add: Callable[[web.Application], object]
+) -> AsyncIterator[None]:
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[problems])
     app[SERVICE] = service
-    app.add_routes(routes)
+    app.add_routes(health.routes())
+    add(app)
     app.on_shutdown.append(end_streams)
     # Longer than Prosody keeps an idle connection, so that it never writes into one that we just closed.
     # A query may hold the longest address there is, written in percent.

@@ -116,7 +116,8 @@ async def console(store: Store) -> AsyncIterator[tuple[str, Service]]:
     service.health = await load.health(store)
     app = web.Application(middlewares=[problems])
     app[SERVICE] = service
-    app.add_routes([*health.routes(), *site.routes()])
+    app.add_routes(health.routes())
+    site.add(app)
     server = TestServer(app)
     await server.start_server()
     try:

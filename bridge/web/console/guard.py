@@ -166,10 +166,7 @@ def post(path: str, handler: Handler, *, is_open: bool = False) -> web.RouteDef:
 
 def _guarded(handler: Handler, *, is_open: bool) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def guarded(request: web.Request) -> web.StreamResponse:
-        response = await _answer(request, handler, is_open=is_open)
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        return response
+        return await _answer(request, handler, is_open=is_open)
 
     return guarded
 
@@ -273,6 +270,13 @@ def _worded(error: BridgeError) -> tuple[HTTPStatus, str, str]:
 
 def _error(visit: Visit, status: HTTPStatus, title: str, text: str) -> web.Response:
     return visit.page("error.html", title=title, status=status, text=text, status_code=int(status))
+
+
+async def harden(request: web.Request, response: web.StreamResponse) -> None:
+    """Give the headers to what no page of ours answers too, such as a method that nothing here takes (a signal)."""
+    if request.path != "/api" and not request.path.startswith("/api/"):
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
 
 
 async def _static(request: web.Request) -> web.Response:

@@ -46,3 +46,9 @@ PAGES: Final = (
 def routes() -> list[web.RouteDef]:
     """Return the routes of the console."""
     return [route for page in PAGES for route in page.routes()]
+
+
+def add(app: web.Application) -> None:
+    """Add the console to a listener, last; every answer of that which is not the API's has the console's headers."""
+    app.add_routes(routes())
+    app.on_response_prepare.append(guard.harden)

@@ -36,6 +36,7 @@ from bridge.store.commit import commit
 from bridge.store.connect import Durability, Store, close, open_store
 from bridge.store.embedded import start_embedded
 from bridge.web.console import render, sign_in, site
+from bridge.web.console.guard import HEADERS
 from bridge.web.state import SERVICE, Service
 from bridge.webhooks.signature import decode_secret
 from tests.pipeline.conftest import server, store
@@ -70,7 +71,7 @@ def browse(store: Store, aiohttp_client: Any) -> Open:
         )
         app = web.Application()
         app[SERVICE] = service
-        app.add_routes(site.routes())
+        site.add(app)
         client: Client = await aiohttp_client(app)
         if hosts:
             granted = {f"{name}.test": role for name, role in hosts.items()}
@@ -105,6 +106,22 @@ async def test_every_answer_forbids_what_no_page_needs(browse: Open, path: str) 
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Referrer-Policy"] == "same-origin"
     assert ("immutable" if "static" in path else "no-store") in answer.headers["Cache-Control"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/nothing"),
+        ("DELETE", "/"),
+        ("PUT", "/static/console.css"),
+        ("POST", "/docs"),
+        ("GET", "/docs2"),
+    ],
+)
+async def test_what_no_page_answers_has_the_same_headers(browse: Open, method: str, path: str) -> None:
+    answer = await (await browse()).request(method, path)
+    assert answer.status in {404, 405}
+    assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
 
 
 async def test_with_https_cookies_are_for_https_and_this_very_name_only(browse: Open) -> None:
