@@ -151,7 +151,8 @@ async def settled(
     )
     if approval is None:
         return change + _warn(None, None, after)
-    progressed = rules_of.progress(approval, after)
+    was_lost = before.state is MitigationState.FAILED and after.state is MitigationState.APPLIED
+    progressed = rules_of.progress(approval, after, had_failed=was_lost)
     change += _warn(approval, progressed, after)
     if progressed is not approval:
         change += Change(puts=(Put(approval, progressed),))

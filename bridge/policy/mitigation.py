@@ -284,10 +284,9 @@ def expired(mitigation: Mitigation, *, at: datetime) -> Mitigation | None:
             return None
 
 
-def progress(approval: Approval, mitigation: Mitigation) -> Approval:
-    """Note in an approval what came of one of its mitigations; later only that it is in force after all."""
-    is_applied = mitigation.state is MitigationState.APPLIED
-    unsettled = {TargetState.APPROVED, TargetState.FAILED} if is_applied else {TargetState.APPROVED}
+def progress(approval: Approval, mitigation: Mitigation, *, had_failed: bool = False) -> Approval:
+    """Note in an approval what came of one of its mitigations; nothing once that is known, unless it had failed."""
+    unsettled = {TargetState.APPROVED, TargetState.FAILED} if had_failed else {TargetState.APPROVED}
     targets = tuple(
         _settled(one, mitigation) if one.mitigation_id == mitigation.id and one.state in unsettled else one
         for one in approval.targets
