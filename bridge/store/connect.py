@@ -245,7 +245,7 @@ async def reaching(store: Store) -> AsyncIterator[None]:
         # What a new connection is told becomes the cause of another error in redis-py.
         if any(isinstance(each, redis.exceptions.AuthenticationError) for each in (error, error.__cause__)):
             raise StoreConfigError(
-                f"the store at {shown(store.url)} refuses the name or password in store.url"
+                f"the store at {shown(store.url)} refuses the name or password in store.url: {error}"
             ) from error
         raise UnavailableError(f"the store at {shown(store.url)} does not answer: {error}") from error
     except TimeoutError as error:
