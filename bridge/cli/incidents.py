@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from bridge.cli.acting import actor
 from bridge.cli.arguments import Commands, UsageError, command, group
 from bridge.cli.incident_page import Page, print_page
 from bridge.cli.lookalike import address_cell
@@ -264,7 +265,8 @@ async def _resolve(settings: Settings, hosts: list[str], arguments: argparse.Nam
             )
         if incident.status is Status.RESOLVED and not arguments.text:
             raise NotFoundError(f"incident {incident.id} is resolved already")
-        origin = Origin(host=incident.host, to=incident.told, now=datetime.now(UTC), new_id=new_id)
+        now = datetime.now(UTC)
+        origin = Origin(host=incident.host, to=incident.told, now=now, new_id=new_id, actor=actor())
         return await originate.resolve(store, origin, incident, text=arguments.text)
 
 

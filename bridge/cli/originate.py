@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from bridge.cli import compose
+from bridge.cli.acting import actor
 from bridge.cli.arguments import Commands, UsageError, command
 from bridge.cli.lookalike import remarks
 from bridge.cli.output import Exit, Terminal, count
@@ -65,7 +66,7 @@ class _Call:
 
     def origin(self, host: str, to: tuple[str, ...]) -> Origin:
         """Who sends, where to and when."""
-        return Origin(host=host, to=to, now=datetime.now(UTC), new_id=new_id)
+        return Origin(host=host, to=to, now=datetime.now(UTC), new_id=new_id, actor=actor())
 
 
 Story = Callable[[_Call], Awaitable[Originated]]

@@ -161,7 +161,7 @@ def _address(text: str, system: str, *, number: int | None = None) -> Source:
 
 
 def _origin(desk: Desk, to: Sequence[str]) -> Origin:
-    return Origin(host=desk.host, to=tuple(to), now=desk.now, new_id=desk.ids())
+    return Origin(host=desk.host, to=tuple(to), now=desk.now, new_id=desk.ids(), actor=desk.actor)
 
 
 def _peers(desk: Desk) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from bridge.errors import ConfigError
 from bridge.iodef.model import Incident as Document
 from bridge.iodef.model import Restriction
 from bridge.iodef.read import read as read_document
+from bridge.pipeline.actors import BRIDGE, Actor
 from bridge.policy import outgoing
 from bridge.policy.record import Interaction
 from bridge.xep0268.model import Kind, Status
@@ -24,6 +25,7 @@ class Origin:
     """Who sends, where to and when; `new_id` makes ids of interactions, 80 random bits each.
 
     Attributes:
+        actor: who has it sent, for the audit log.
         is_rehearsal: nothing is stored and nothing sent; what would be is returned, to be looked at.
     """
 
@@ -31,6 +33,7 @@ class Origin:
     to: tuple[str, ...]
     now: datetime
     new_id: Callable[[], str]
+    actor: Actor = BRIDGE
     is_rehearsal: bool = False
 
 

@@ -14,6 +14,7 @@ from bridge.iodef.model import Expectation, HistoryItem, IncidentId, Restriction
 from bridge.iodef.model import Incident as Document
 from bridge.iodef.read import read as read_document
 from bridge.iodef.table import tag
+from bridge.pipeline.actors import audits
 from bridge.pipeline.drafts import Origin as Origin  # noqa: PLC0414 - callers name it with the stories
 from bridge.pipeline.drafts import make_draft, write_payload
 from bridge.pipeline.responses import closed_by_hand
@@ -33,6 +34,7 @@ from bridge.xmpp.xml import Element
 QUESTION_SECONDS = {Kind.INQUIRY: INQUIRY_SECONDS, Kind.REQUEST: 90 * 86_400}
 _ATTEMPTS = 10
 _MOST_ACCOUNTS = 100
+_MOST_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +91,7 @@ async def inquire(store: Store, origin: Origin, identity: IncidentId) -> Origina
     async def plan() -> _Plan:
         return _Plan(drafts=drafts)
 
-    return await _store(store, origin, ids, plan)
+    return await _store(store, origin, ids, plan, action="inquire")
 
 
 async def respond(
@@ -135,10 +137,10 @@ async def respond(
             )
         settled = replace(stored, outcome=outcome, original=None)
         event = events.answered(settled, by=draft.id, now=origin.now)
-        closed = await closed_by_hand(store, stored, outcome, now=origin.now)
+        closed = await closed_by_hand(store, stored, outcome, actor=origin.actor, now=origin.now)
         return _Plan(drafts=(draft,), more=closed + Change(puts=(Put(stored, settled),), events=(event,)))
 
-    return await _store(store, origin, ids, plan)
+    return await _store(store, origin, ids, plan, action="respond")
 
 
 async def resolve(store: Store, origin: Origin, incident: Incident, *, text: str) -> Originated:
@@ -159,7 +161,9 @@ async def resolve(store: Store, origin: Origin, incident: Incident, *, text: str
         if (parent := expectation.getparent()) is not None:
             parent.remove(expectation)
     to = replace(origin, to=await audience(store, incident))
-    return await _about_own(store, to, Kind.REPORT, document, status=Status.RESOLVED, about=incident)
+    return await _about_own(
+        store, to, Kind.REPORT, document, status=Status.RESOLVED, about=incident, action="resolve"
+    )
 
 
 async def audience(store: Store, incident: Incident) -> tuple[str, ...]:
@@ -206,7 +210,7 @@ async def forward(
         after = replace(known, told=tuple(dict.fromkeys((*known.told, *origin.to))))
         return _Plan(drafts=drafts, incident=(known, after))
 
-    return await _store(store, origin, ids, plan)
+    return await _store(store, origin, ids, plan, action="forward")
 
 
 async def _may_go_on(store: Store, origin: Origin, incident: Incident, *, even_private: bool) -> Incident:
@@ -237,6 +241,7 @@ async def _about_own(
     *,
     status: Status | None = None,
     about: Incident | None = None,
+    action: str = "",
 ) -> Originated:
     """Write the next edition of an incident and queue it to each peer."""
     _, view = write_payload(origin, kind, document, status=status)
@@ -259,7 +264,7 @@ async def _about_own(
             after = replace(after, status=status, updated_at=origin.now)  # nobody is to be told
         return _Plan(drafts=drafts, incident=(before, after))
 
-    return await _store(store, origin, ids, plan)
+    return await _store(store, origin, ids, plan, action=action or str(kind))
 
 
 def _status(before: Incident | None, view: Document, status: Status | None) -> Status:
@@ -291,7 +296,7 @@ def _ids(origin: Origin) -> dict[str, str]:
 
 
 async def _store(
-    store: Store, origin: Origin, ids: Mapping[str, str], plan: Callable[[], Awaitable[_Plan]]
+    store: Store, origin: Origin, ids: Mapping[str, str], plan: Callable[[], Awaitable[_Plan]], *, action: str
 ) -> Originated:
     """Store what is planned and queue its first attempts, once for these ids; plan anew where somebody was faster."""
     once = Once(f"o:{next(iter(ids.values()))}", b"") if ids else None
@@ -302,13 +307,26 @@ async def _store(
         if origin.is_rehearsal:
             return _originated(planned)
         try:
-            await commit(store, await _change(store, origin, planned), once=once)
+            await commit(
+                store, await _change(store, origin, planned) + _said(origin, planned, action), once=once
+            )
         except SeenError:  # the store's first answer got lost
             return await _as_stored(store, ids)
         except ConflictError:
             continue
         return _originated(planned)
     raise ConflictError("what is to be sent changes faster than it can be stored; try again")
+
+
+def _said(origin: Origin, planned: _Plan, action: str) -> Change:
+    """Write down who has it sent to whom: about the incident, or for a question or an answer by its own id."""
+    target = planned.incident[1].id if planned.incident is not None else planned.drafts[0].id
+    to = [one.peer for one in planned.drafts]
+    more = f" and {len(to) - _MOST_NAMED} more" if len(to) > _MOST_NAMED else ""
+    detail = f"to {', '.join(to[:_MOST_NAMED])}{more}" if to else "to nobody"
+    return Change(
+        audits=audits((origin.host,), origin.actor, f"send.{action}", target, now=origin.now, detail=detail)
+    )
 
 
 def _originated(planned: _Plan) -> Originated:

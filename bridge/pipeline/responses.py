@@ -11,6 +11,7 @@ from bridge.errors import ConfigError, RefusedError
 from bridge.iodef.build import add_history
 from bridge.iodef.model import HistoryItem, Restriction
 from bridge.iodef.model import Incident as Document
+from bridge.pipeline.actors import Actor
 from bridge.pipeline.drafts import Origin, make_draft, write_payload
 from bridge.policy import disclosure, events, mitigation, outgoing
 from bridge.policy.change import Change, Put
@@ -83,7 +84,9 @@ async def tell(
     return change + Change(puts=(counted,), appends=(asking,) if asking else ()) + outgoing.enqueue(draft)
 
 
-async def closed_by_hand(store: Store, asked: Interaction, outcome: Outcome, *, now: datetime) -> Change:
+async def closed_by_hand(
+    store: Store, asked: Interaction, outcome: Outcome, *, actor: Actor, now: datetime
+) -> Change:
     """Close the approval of a request that an operator answers without it.
 
     Raises:
@@ -99,7 +102,7 @@ async def closed_by_hand(store: Store, asked: Interaction, outcome: Outcome, *, 
         return Change()
     state = _BY_HAND[outcome]
     after = mitigation.decline(
-        known, state=state, by="an operator", origin="", reason="answered by hand", at=now
+        known, state=state, by=actor.name, origin=actor.origin, reason="answered by hand", at=now
     )
     return Change(puts=(Put(known, after),))
 

@@ -756,11 +756,13 @@ async def test_a_no_with_what_xml_cannot_carry_is_told_all_the_same(desk: Desk) 
 
 async def test_an_answer_by_hand_closes_the_approval(desk: Desk) -> None:
     one = await asked(desk)
-    origin = Origin(host=HOST, to=(PEER,), now=NOW, new_id=lambda: "byhand")
+    origin = Origin(host=HOST, to=(PEER,), now=NOW, new_id=lambda: "byhand", actor=ANNA)
     stored = await desk.record(keys.interaction(one.id))
     await originate.respond(desk.store, origin, stored, outcome=Outcome.DECLINED, text="no")
-    assert (await desk.approval(one.id)).state is ApprovalState.DECLINED
-    with pytest.raises(ConflictError, match="an operator was faster"):
+    closed = await desk.approval(one.id)
+    assert (closed.state, closed.decided_by) == (ApprovalState.DECLINED, ANNA.name)
+    assert await desk.audits() == [(ANNA.name, "send.respond")]
+    with pytest.raises(ConflictError, match=f"{ANNA.name} was faster"):
         await desk.yes(one)
 
 

@@ -25,6 +25,7 @@ from bridge.iodef.model import (
     Incident as Document,
 )
 from bridge.pipeline import originate
+from bridge.pipeline.actors import Actor
 from bridge.pipeline.originate import Origin, Originated
 from bridge.policy.change import Change, Put, Queue
 from bridge.policy.disclosure import reread
@@ -409,3 +410,19 @@ async def test_a_request_about_a_resolved_incident_leaves_it_resolved(store: Sto
     )
     assert asked.incident is not None
     assert asked.incident.status is Status.RESOLVED
+
+
+async def test_who_sends_is_in_the_audit_log_once(store: Store) -> None:
+    by = replace(origin("b.test", "c.test"), actor=Actor("cli:anna", "192.0.2.1"))
+    sent = await originate.report(store, replace(by, is_rehearsal=True), MINE)
+    assert await load.audits(store, "a.test", limit=9) == []
+    ids = iter(("s1", "s2", "s1", "s2"))
+    for _ in range(2):  # the answer to the first got lost
+        sent = await originate.report(store, replace(by, new_id=lambda: next(ids)), MINE)
+    assert sent.incident is not None
+    await originate.resolve(store, replace(by, new_id=lambda: next(IDS)), sent.incident, text="over")
+    newest, oldest = [entry for _, entry in await load.audits(store, "a.test", limit=9)]
+    assert (oldest["action"], oldest["target"]) == ("send.report", sent.incident.id)
+    assert (oldest["actor"], oldest["origin"]) == ("cli:anna", "192.0.2.1")
+    assert oldest["detail"] == "to b.test, c.test"
+    assert newest["action"] == "send.resolve"

@@ -38,7 +38,7 @@ def _origin(call: Call, host: str, to: tuple[str, ...]) -> Origin:
     if call.service.health is not None and call.service.fill >= WATERMARK:
         detail = "the store is nearly full, and what peers send comes first; its operators know"
         raise ProblemError("unavailable", detail, headers={"Retry-After": "60"})
-    return Origin(host=host, to=tuple(dict.fromkeys(to)), now=call.now, new_id=call.new_id)
+    return Origin(host=host, to=tuple(dict.fromkeys(to)), now=call.now, new_id=call.new_id, actor=call.actor)
 
 
 async def _stored(call: Call, body: ReportBody | InquiryBody | RequestBody) -> Incident:

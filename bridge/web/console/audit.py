@@ -28,7 +28,17 @@ _PAGES: Final = {
     "triage": "/incidents/{target}",
     "peer": "/peers/{host}/{target}",
 }
-ACTIONS: Final = ("approval", "delivery", "endpoint", "incident", "mitigation", "peer", "session", "token")
+ACTIONS: Final = (
+    "approval",
+    "delivery",
+    "endpoint",
+    "incident",
+    "mitigation",
+    "peer",
+    "send",
+    "session",
+    "token",
+)
 """The beginnings of what is written down, as the field offers them."""
 
 Cursor = tuple[int, int]

@@ -107,7 +107,9 @@ async def made(
             reader.blame("to", "nobody has it yet: choose at least one server")
     if about.asked is not None:
         to = (about.asked.peer,)
-    origin = Origin(host=about.host, to=to, now=visit.now, new_id=new_id, is_rehearsal=is_rehearsal)
+    origin = Origin(
+        host=about.host, to=to, now=visit.now, new_id=new_id, actor=visit.actor, is_rehearsal=is_rehearsal
+    )
     try:
         return await story(visit, about, reader, origin)
     except PrivateError as error:
