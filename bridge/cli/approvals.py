@@ -57,7 +57,7 @@ def list_approvals(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Print what waits for an operator."""
     settings = load_settings(arguments.config)
     hosts = hosts_of(settings, arguments.host)
-    found = asyncio.run(_list(settings, hosts, is_all=arguments.all))
+    found = asyncio.run(_list(settings, hosts, terminal, is_all=arguments.all))
     if terminal.is_json:
         terminal.json({"approvals": plain(found)})
         return Exit.OK
@@ -79,12 +79,17 @@ def list_approvals(arguments: argparse.Namespace, terminal: Terminal) -> int:
     return Exit.OK
 
 
-async def _list(settings: Settings, hosts: Sequence[str], *, is_all: bool) -> list[Approval]:
+async def _list(
+    settings: Settings, hosts: Sequence[str], terminal: Terminal, *, is_all: bool
+) -> list[Approval]:
     found: list[Approval] = []
     async with opened(settings) as store:
         for host in hosts:
             index = keys.approvals(host) if is_all else keys.approvals_open(host)
-            ids = [member async for page in members(store, index) for member in page][:_MOST]
+            ids = [member async for page in members(store, index) for member in page]
+            if len(ids) > _MOST:
+                terminal.say(f"{host} has {len(ids)}; these are the newest {_MOST}.")
+                del ids[_MOST:]
             some = await records(store, [keys.approval(one) for one in ids])
             found += [one for one in some if isinstance(one, Approval)]
     return sorted(found, key=lambda one: one.created_at, reverse=True)

@@ -50,6 +50,13 @@ def test_what_waits_is_listed_and_shown_with_what_it_would_touch(cli: Any, asked
     assert (target["fields"], target["state"]) == ({"account": f"abuser@{HOST}"}, "offered")
 
 
+def test_a_list_that_is_cut_says_so(cli: Any, asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "these are the newest" not in cli("approvals", "list").messages
+    monkeypatch.setattr("bridge.cli.approvals._MOST", 0)
+    cut = cli("approvals", "list")
+    assert (asked in cut.out, f"{HOST} has 1; these are the newest 0." in cut.messages) == (False, True)
+
+
 def test_a_yes_to_a_part_is_carried_out_and_can_be_taken_back(cli: Any, asked: str, world: Any) -> None:
     said = cli("approvals", "approve", asked, "--only", f"luser27@{HOST}", "--days", "3")
     assert said.code == 0
