@@ -18,12 +18,12 @@ from bridge.pipeline.export import payload
 from bridge.pipeline.ids import new_id
 from bridge.pipeline.originate import audience
 from bridge.policy.lookalike import alike
-from bridge.policy.record import Approval, Interaction, Outcome, Peer, Way
+from bridge.policy.record import Interaction, Outcome, Peer, Way
 from bridge.policy.sessions import Role
 from bridge.policy.standing import is_over, standing
 from bridge.policy.trust import Trust
 from bridge.store import keys, load
-from bridge.web.console import find, send_form, timeline
+from bridge.web.console import find, lists, send_form, timeline
 from bridge.web.console.guard import NOT_HERE, Refusal, Visit, get, post
 from bridge.web.console.once import NewId, once, word
 from bridge.web.console.send_form import WrongError
@@ -82,12 +82,8 @@ async def _waiting(visit: Visit) -> web.Response:
     """List the requests that wait for an answer."""
     if Role.APPROVER not in visit.hosts.values():
         visit.acting(next(iter(visit.hosts)))  # says so
-    indexes = [keys.approvals_open(host) for host in visit.hosts]
-    members = await load.newest(visit.store, indexes, limit=_WAITING)
-    found = await find.records(
-        visit.store, (keys.approval(one) for index in indexes for one in members[index])
-    )
-    waiting = [one for one in found if isinstance(one, Approval) and one.request is not None]
+    found, _ = await lists.waiting(visit.store, list(visit.hosts), now=visit.now, limit=_WAITING)
+    waiting = [one for one in found if one.request is not None]
     return visit.page(
         "send_waiting.html", title=TITLES[Kind.RESPONSE], kinds=KINDS, kind=Kind.RESPONSE, waiting=waiting
     )
@@ -96,8 +92,8 @@ async def _waiting(visit: Visit) -> web.Response:
 async def _form(
     visit: Visit, about: Matter, typed: Mapping[str, Any], wrong: Mapping[str, str]
 ) -> web.Response:
-    peers = await find.peers(visit.store, about.host)
-    trusted = sorted(one.domain for one in peers if one.trust is Trust.TRUSTED)[:_OFFERED]
+    index = keys.peers_trusted(about.host)
+    trusted = sorted((await load.newest(visit.store, [index], limit=_OFFERED))[index])
     incident = about.incident
     return visit.page(
         "send.html",

@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 
 from bridge.pipeline.actors import Actor, audits
 from bridge.policy.change import Change, Put
-from bridge.policy.record import Delivery, Endpoint
+from bridge.policy.record import Delivery, Endpoint, Peer
 from bridge.policy.sessions import Role
+from bridge.policy.trust import Trust
 from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store
@@ -90,3 +91,13 @@ async def test_one_sends_in_the_name_of_hosts_that_one_may_act_for_only(browse: 
         answer = await send(client, "/send/report", host=host, **typed)
         assert answer.status == status, host
     assert (await client.get("/charts?host=c.test&period=nonsense")).status == 200
+
+
+async def test_trusted_peers_are_offered_and_waiting_requests_listed(browse: Open, store: Store) -> None:
+    peers = [Peer(host="a.test", domain=name, trust=trust) for name, trust in
+             (("friend.example", Trust.TRUSTED), ("stranger.example", Trust.STRANGER))]  # fmt: skip
+    await commit(store, Change(puts=tuple(Put(None, one) for one in peers)))
+    client = await browse(a=Role.APPROVER)
+    page = await (await client.get("/send/report")).text()
+    assert ("friend.example" in page, "stranger.example" in page) == (True, False)
+    assert "No request waits." in await (await client.get("/send/response")).text()
