@@ -2,8 +2,12 @@
 
 import re
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
+from bridge.policy.change import Change, Event
+from bridge.store import load
+from bridge.store.commit import commit
 from bridge.store.connect import check_durability, close, open_store
 from bridge.store.embedded import server_binary
 from deploy.servers import iq, report_payload
@@ -32,6 +36,18 @@ async def test_the_store_as_configured_loses_nothing(lab: Lab) -> None:
     await close(store)
 
     assert found.problems == ()
+
+
+async def test_what_was_committed_is_there_after_the_store_was_killed(lab: Lab) -> None:
+    running = lab.store()
+    store = await open_store(running.url)
+    event = Event(host="a.test", id="e1", type="t", timestamp=datetime.now(UTC), data={})
+    await commit(store, Change(events=(event, event), counts=(("refused", "x"),)))
+    running.kill()
+    running.start()
+
+    assert await load.event_bounds(store, "a.test") == (1, 2)
+    await close(store)
 
 
 def test_the_bridge_may_do_nothing_else_and_strangers_nothing_at_all(lab: Lab) -> None:
