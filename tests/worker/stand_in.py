@@ -7,13 +7,14 @@ item finished twice shows; the order shows in the events of the "host" named lik
 """
 
 import asyncio
+import importlib
 import json
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from datetime import datetime
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 from redis import Redis
@@ -90,11 +91,7 @@ def install(url: str) -> None:
         "bridge.pipeline.send_stanzas": {"send_stanzas": send_stanzas},
     }
     for name, members in stand_ins.items():
-        module = ModuleType(name)
-        module.__dict__.update(members)
-        sys.modules[name] = module
-        parent, _, last = name.rpartition(".")
-        setattr(__import__(parent, fromlist=[last]), last, module)
+        importlib.import_module(name).__dict__.update(members)
 
 
 def hurry(lease_seconds: float) -> None:
