@@ -12,7 +12,9 @@ import uuid
 from typing import Any, Final
 
 import redis
+from redis.backoff import NoBackoff
 from redis.client import Pipeline
+from redis.retry import Retry
 from rq import Queue as JobQueue
 from rq import Worker
 from rq.job import Job
@@ -123,9 +125,17 @@ class DrainWorker(Worker):
         show(args=[self.queues[0].name, self.name, _FORGET_WORKER_SECONDS * 1000])
 
     def register_death(self) -> None:
-        """Take this worker off both lists."""
-        self.connection.zrem(f"ib:workers:{self.queues[0].name}", self.name)
-        super().register_death()  # type: ignore[no-untyped-call] # RQ has no types here
+        """Take this worker off both lists; it goes off them by itself if the store is gone first."""
+        try:
+            self.connection.zrem(f"ib:workers:{self.queues[0].name}", self.name)
+            super().register_death()  # type: ignore[no-untyped-call] # RQ has no types here
+        except redis.exceptions.RedisError as error:
+            _log.info("the store did not hear of this worker's end", worker=self.name, error=str(error))
+
+    def request_stop(self, signum: Any, frame: Any) -> None:
+        """End, without the patience for a store that is away: it may have gone for good, and we are awaited."""
+        self.connection.set_retry(Retry(NoBackoff(), 1))
+        super().request_stop(signum, frame)  # type: ignore[no-untyped-call] # RQ has no types here
 
     def handle_warm_shutdown_request(self) -> None:
         """Ask the drain to hand over; RQ waits for its end."""

@@ -5,9 +5,11 @@ done, the job's two arguments only say where.
 """
 
 import asyncio
+import os
 import random
 import resource
 import signal
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -30,9 +32,10 @@ from bridge.store import lanes, rq
 from bridge.store.commit import Lease
 from bridge.store.connect import Store, close, open_store
 from bridge.worker.incidents import IncidentStories, drain_incidents
-from bridge.worker.outgoing import CourseKind, LaneKind, OutgoingStories, drain_outgoing
+from bridge.worker.outgoing import GOODBYE_SECONDS, CourseKind, LaneKind, OutgoingStories, drain_outgoing
 
 CONNECTIONS_AT_MOST: Final = 4096
+END_SECONDS: Final = GOODBYE_SECONDS + 5  # a drain told to end: with a store that is away it would try for much longer
 
 
 def drain(queue: str, drain_id: str) -> None:
@@ -47,7 +50,14 @@ def drain(queue: str, drain_id: str) -> None:
 
 async def _drain(queue: Queue, drain_id: str, settings: config.Settings) -> None:
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(rq.STOP_SIGNAL, stop.set)
+
+    def end() -> None:
+        stop.set()
+        last_resort = threading.Timer(END_SECONDS, os._exit, (1,))
+        last_resort.daemon = True
+        last_resort.start()
+
+    asyncio.get_running_loop().add_signal_handler(rq.STOP_SIGNAL, end)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {rq.STOP_SIGNAL})
     store = await open_store(settings.store_url())
     try:

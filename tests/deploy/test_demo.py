@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,14 @@ demo.free_network = taken  # really to take it is safe only where a namespace is
 sys.exit(demo.main())
 """
 BRING_UP = "import sys; sys.path.insert(0, sys.argv.pop(1)); from deploy.servers import bring_loopback_up as up; up()\n"
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs; one that has ended and waits for whoever inherited it does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def clean_environment() -> dict[str, str]:
@@ -81,7 +90,10 @@ def test_a_demo_killed_without_a_word_takes_its_servers_with_it(staying: Process
     staying.kill()
 
     assert below
-    until(lambda: not [pid for pid in below if Path(f"/proc/{pid}").exists()], 20, "its servers are gone")
+    deadline = time.monotonic() + 30  # a worker gives its store about 10 s
+    while left := {pid: line for pid, line in below.items() if is_alive(pid)}:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
 
 
 def run_where_the_port_is_taken(root: Path) -> subprocess.CompletedProcess[str]:
