@@ -88,7 +88,7 @@ async def _room(store: Store, endpoints: Sequence[Endpoint], *, now: datetime) -
     bounded = [one.id for one in endpoints if deliver.is_bounded(one, now=now)]
     return _Room(
         {
-            one: max(0, _MOST_WAITING - await waiting(store, Queue.OUTGOING, lanes.endpoint_lane(one)))
+            one: max(0, _MOST_WAITING - await waiting(store, Queue.DELIVERIES, lanes.endpoint_lane(one)))
             for one in bounded
         }
     )

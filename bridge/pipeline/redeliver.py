@@ -109,7 +109,7 @@ async def redeliver_many(
 
 async def _must_have_room(store: Store, endpoint: Endpoint, *, queued: int) -> None:
     """Refuse to let a lane grow without end: whoever asks again and again would fill the store."""
-    waiting = await waiting_in(store, Queue.OUTGOING, lanes.endpoint_lane(endpoint.id))
+    waiting = await waiting_in(store, Queue.DELIVERIES, lanes.endpoint_lane(endpoint.id))
     if waiting >= _MOST_WAITING:
         raise ConfigError(
             f"{waiting} deliveries wait for endpoint {endpoint.id}, which is the most ({queued} were queued now); "

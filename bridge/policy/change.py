@@ -12,10 +12,17 @@ from bridge.policy.record import InteractionState, Record
 
 
 class Queue(StrEnum):
-    """The two RQ queues; each has its own worker process."""
+    """The RQ queues; each has its own worker process.
+
+    Attributes:
+        INCIDENTS: what peers sent is decided; no network.
+        OUTGOING: what goes through the hosts' Prosodys.
+        DELIVERIES: events on their way to the endpoints of other programs, which give way to the rest.
+    """
 
     INCIDENTS = "incidents"
     OUTGOING = "outgoing"
+    DELIVERIES = "deliveries"
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,7 @@ def in_force(host: str, mitigation_id: str, revision: int) -> Append:
 def deliver(endpoint_id: str, host: str, sequence: int, *, nonce: str = "") -> Append:
     """Queue one attempt to deliver a host's event; `nonce` tells a further attempt from the first."""
     item = {"id": f"{endpoint_id}-{host}-{sequence}{nonce}", "host": host, "sequence": sequence}
-    return Append(queue=Queue.OUTGOING, lane=endpoint_lane(endpoint_id), item=item)
+    return Append(queue=Queue.DELIVERIES, lane=endpoint_lane(endpoint_id), item=item)
 
 
 def tell(host: str, text: str, *, item_id: str) -> Append:

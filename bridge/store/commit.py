@@ -120,7 +120,7 @@ def _arguments(
     store: Store, change: Change, *, leases: Sequence[Lease], keep: int | None, once: Once | None
 ) -> tuple[dict[str, Any], list[str | bytes | int]]:
     commands = list(_commands(change, once=once))
-    queues = {each.queue for each in change.appends} | ({Queue.OUTGOING} if change.events else set())
+    queues = {each.queue for each in change.appends} | ({Queue.DELIVERIES} if change.events else set())
     header: dict[str, Any] = {
         "leases": [(lease.queue, lease.lane, lease.token, len(lease.items)) for lease in leases],
         "versions": _versions(change.puts) + [_version(each) for each in change.drops],

@@ -38,6 +38,7 @@ RULES: Final = {
     Queue.INCIDENTS: Rules(items_per_lane=16, items_per_take=64, alone_from=2),
     # A second try in company, with one item: waiting for each other's calls would let one dead host delay all.
     Queue.OUTGOING: Rules(items_per_lane=64, items_per_take=4096, alone_from=3),
+    Queue.DELIVERIES: Rules(items_per_lane=64, items_per_take=4096, alone_from=3),
 }
 
 

@@ -35,7 +35,10 @@ from bridge.worker.incidents import IncidentStories, drain_incidents
 from bridge.worker.outgoing import GOODBYE_SECONDS, CourseKind, LaneKind, OutgoingStories, drain_outgoing
 
 CONNECTIONS_AT_MOST: Final = 4096
-END_SECONDS: Final = GOODBYE_SECONDS + 5  # a drain told to end: with a store that is away it would try for much longer
+_GIVE_WAY: Final = 10  # nice(2): with all cores busy, peers and operators come before other programs
+END_SECONDS: Final = (
+    GOODBYE_SECONDS + 5
+)  # a drain told to end; with a store that is away it would go on and on
 
 
 def drain(queue: str, drain_id: str) -> None:
@@ -75,22 +78,23 @@ async def _work(
 ) -> None:
     match queue:
         case Queue.INCIDENTS:
-            stories = IncidentStories(partial(process, rules=settings.policy), set_aside)
-            await drain_incidents(store, drain_id, stop, stories)
+            decisions = IncidentStories(partial(process, rules=settings.policy), set_aside)
+            await drain_incidents(store, drain_id, stop, decisions)
         case Queue.OUTGOING:
+            async with aiohttp.ClientSession() as session:
+                prosody = ProsodyClient(settings.hosts, session)
+                await drain_outgoing(store, queue, drain_id, stop, _outgoing(store, prosody, settings))
+        case Queue.DELIVERIES:
+            os.nice(_GIVE_WAY)
             raise_open_files()
             hooks = settings.webhooks
-            async with (
-                aiohttp.ClientSession() as session,
-                EndpointClient(
-                    allow_networks=hooks.allow_networks,
-                    allow_http=hooks.allow_http,
-                    timeout_seconds=hooks.timeout_seconds,
-                    max_connections=CONNECTIONS_AT_MOST,
-                ) as client,
-            ):
-                prosody = ProsodyClient(settings.hosts, session)
-                await drain_outgoing(store, drain_id, stop, _outgoing(store, prosody, client, settings))
+            async with EndpointClient(
+                allow_networks=hooks.allow_networks,
+                allow_http=hooks.allow_http,
+                timeout_seconds=hooks.timeout_seconds,
+                max_connections=CONNECTIONS_AT_MOST,
+            ) as client:
+                await drain_outgoing(store, queue, drain_id, stop, _deliveries(store, client, settings))
         case _:
             assert_never(queue)
 
@@ -103,9 +107,7 @@ def raise_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _outgoing(
-    store: Store, prosody: ProsodyClient, client: EndpointClient, settings: config.Settings
-) -> OutgoingStories:
+def _outgoing(store: Store, prosody: ProsodyClient, settings: config.Settings) -> OutgoingStories:
     async def send(lane: str, items: Sequence[bytes]) -> Sent:
         host = lane.partition(":")[2]
         return await send_stanzas(
@@ -115,6 +117,18 @@ def _outgoing(
     async def approvals(lane: str, items: Sequence[bytes]) -> Sent:  # noqa: ARG001 - a Call
         return await mitigate.work(store, prosody, items, rules=settings.policy, now=datetime.now(UTC))
 
+    async def sign_in(lane: str, items: Sequence[bytes]) -> Sent:  # noqa: ARG001 - a Call
+        return await send_code(store, prosody, items, hosts=settings.hosts, now=datetime.now(UTC))
+
+    kinds: dict[str, LaneKind | CourseKind] = {
+        "host": LaneKind(call=send, items_per_call=64),
+        "approval": LaneKind(call=approvals, items_per_call=1),
+        SIGN_IN: LaneKind(call=sign_in, items_per_call=1),
+    }
+    return OutgoingStories(kinds=kinds, set_aside=partial(_set_aside, store))
+
+
+def _deliveries(store: Store, client: EndpointClient, settings: config.Settings) -> OutgoingStories:
     async def fan(lane: str, items: Sequence[bytes]) -> Sent:
         return await fan_out(store, lane.partition(":")[2], items, now=datetime.now(UTC))
 
@@ -128,17 +142,12 @@ def _outgoing(
             chance=random.random,  # jitter, no secret
         )
 
-    async def give_up(lease: Lease) -> None:
-        await set_aside(store, lease, now=datetime.now(UTC))
-
-    async def sign_in(lane: str, items: Sequence[bytes]) -> Sent:  # noqa: ARG001 - a Call
-        return await send_code(store, prosody, items, hosts=settings.hosts, now=datetime.now(UTC))
-
     kinds: dict[str, LaneKind | CourseKind] = {
-        "host": LaneKind(call=send, items_per_call=64),
-        "approval": LaneKind(call=approvals, items_per_call=1),
-        SIGN_IN: LaneKind(call=sign_in, items_per_call=1),
         "events": LaneKind(call=fan, items_per_call=64),
         "endpoint": CourseKind(open=deliver),
     }
-    return OutgoingStories(kinds=kinds, set_aside=give_up)
+    return OutgoingStories(kinds=kinds, set_aside=partial(_set_aside, store))
+
+
+async def _set_aside(store: Store, lease: Lease) -> None:
+    await set_aside(store, lease, now=datetime.now(UTC))

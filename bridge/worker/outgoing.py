@@ -1,4 +1,4 @@
-"""The drain of the queue `outgoing`: a task for each lane, so that one that hangs delays nobody else.
+"""The drain of `outgoing` and of `deliveries`: a task for each lane, so that one that hangs delays nobody else.
 
 House rules: calls to one lane's target never overlap; a task is never cancelled, it is told to give up, and then
 gives its lane back; a lease is renewed only while its task lives, and known by its token.
@@ -111,6 +111,7 @@ class _Hand:
     """
 
     store: Store
+    queue: Queue
     drain: str
     must_empty: bool = False
     held: dict[str, _Held] = field(default_factory=dict)
@@ -137,17 +138,19 @@ class _Hand:
         return [each.lease for each in self.held.values() if not each.task.done()]
 
 
-async def drain_outgoing(store: Store, drain: str, stop: asyncio.Event, stories: OutgoingStories) -> None:
+async def drain_outgoing(
+    store: Store, queue: Queue, drain: str, stop: asyncio.Event, stories: OutgoingStories
+) -> None:
     """Take lanes and start a task for each, until there is nothing to do for a while, or `stop`, or the shift ends."""
-    hand = _Hand(store, drain)
+    hand = _Hand(store, queue, drain)
     renewing = asyncio.create_task(_renew(hand))
     stopping = asyncio.create_task(stop.wait())
     try:
-        async with Bell(store, Queue.OUTGOING) as bell:
+        async with Bell(store, queue) as bell:
             is_finished = await _admit(hand, stories, bell, stopping, renewing)
         if not is_finished:
             await _say_goodbye(hand, seconds=GOODBYE_SECONDS)
-            await lanes.hand_over(store, Queue.OUTGOING, drain)
+            await lanes.hand_over(store, queue, drain)
     finally:
         await _say_goodbye(hand, seconds=0)
         renewing.cancel()
@@ -177,7 +180,7 @@ async def _admit(
         changed = asyncio.create_task(hand.changed.wait())
         rang = await bell.wait((stopping, renewing, changed))
         changed.cancel()
-        if not rang and not hand.held and await lanes.finish(hand.store, Queue.OUTGOING, hand.drain):
+        if not rang and not hand.held and await lanes.finish(hand.store, hand.queue, hand.drain):
             return True
     return False
 
@@ -188,7 +191,7 @@ async def _take(hand: _Hand, stories: OutgoingStories) -> bool:
     if room <= 0:
         return False
     taken = await lanes.take(
-        hand.store, Queue.OUTGOING, hand.drain, max_lanes=min(room, 64), is_idle=not hand.held
+        hand.store, hand.queue, hand.drain, max_lanes=min(room, 64), is_idle=not hand.held
     )
     for lease in taken.leases:
         _start(hand, lease, stories)
@@ -309,7 +312,7 @@ class Run:
                 keep = (
                     None
                     if self.hand.must_empty and not self.flights
-                    else lanes.RULES[Queue.OUTGOING].items_per_lane
+                    else lanes.RULES[self.hand.queue].items_per_lane
                 )
                 lease = finished(self.lease, items)
                 committed = await commit(
@@ -346,7 +349,7 @@ async def _renew(hand: _Hand) -> None:
     """Renew the leases of tasks that live; a lost one is told to give up."""
     while True:
         await asyncio.sleep(lanes.RENEW_SECONDS)
-        lost = await lanes.renew(hand.store, Queue.OUTGOING, hand.drain, hand.living())
+        lost = await lanes.renew(hand.store, hand.queue, hand.drain, hand.living())
         for token in lost & hand.held.keys():
             hand.held[token].give_up.set()
 

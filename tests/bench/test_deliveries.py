@@ -95,7 +95,7 @@ async def bare(receiver: str, count: int) -> float:
 
 def worker_pids(bridge: Bridge) -> list[int]:
     children = bridge.processes["up"].children().items()
-    return [pid for pid, line in children if line.endswith("worker outgoing")]
+    return [pid for pid, line in children if line.endswith("worker deliveries")]
 
 
 @pytest.mark.parametrize("endpoints", [1, 20])

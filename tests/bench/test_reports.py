@@ -69,6 +69,7 @@ def cpu_seconds(federation: Federation) -> dict[str, float]:
         "service": 0.0,
         "worker incidents": 0.0,
         "worker outgoing": 0.0,
+        "worker deliveries": 0.0,
         "store": 0.0,
     }
     for pid, line in up.children().items():
@@ -164,6 +165,6 @@ async def idle(store: Store) -> None:
     """Wait until nothing is left in any lane."""
 
     async def is_idle() -> bool:
-        return not await store.redis.exists("ib:lanes:outgoing", "ib:lanes:incidents")
+        return not await store.redis.exists("ib:lanes:outgoing", "ib:lanes:incidents", "ib:lanes:deliveries")
 
     await eventually(is_idle, seconds=60)

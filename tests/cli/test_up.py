@@ -82,7 +82,7 @@ class Up:
         found = {}
         for pid in self.pids():
             words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().replace("\0", " ").strip()
-            names = ("worker incidents", "worker outgoing", "serve")
+            names = ("worker incidents", "worker outgoing", "worker deliveries", "serve")
             found[next((name for name in names if words.endswith(f" {name}")), "store")] = pid
         return found
 
@@ -134,7 +134,7 @@ def test_up_is_ready_survives_deaths_and_stops_everything(up: Up) -> None:
     until(up.is_ready)
     until(lambda: "The incident bridge is ready" in up.told())
     children = up.children()
-    assert set(children) == {"store", "serve", "worker incidents", "worker outgoing"}
+    assert set(children) == {"store", "serve", "worker incidents", "worker outgoing", "worker deliveries"}
     checked = subprocess.run(
         [sys.executable, "-m", "bridge.cli", "--json", "--config", str(up.config), "check"],
         cwd=ROOT, capture_output=True, check=False,

@@ -16,7 +16,7 @@ from bridge.cli.main import parser
 from tests.deploy.sandbox import settings
 
 INSTRUCTIONS = {"FROM", "COPY", "RUN", "USER", "ENV", "STOPSIGNAL", "ENTRYPOINT", "CMD"}
-BRIDGE = ("service", "worker-incidents", "worker-outgoing")
+BRIDGE = ("service", "worker-incidents", "worker-outgoing", "worker-deliveries")
 
 
 @pytest.fixture(scope="module")

@@ -91,7 +91,7 @@ def test_a_unit_exposes_little(commands: Commands, units: Path, name: str, tmp_p
     assert float(exposure) <= EXPOSURE_AT_MOST
 
 
-@pytest.mark.parametrize("instance", ["incidents", "incidents-2", "outgoing-7"])
+@pytest.mark.parametrize("instance", ["incidents", "incidents-2", "outgoing-7", "deliveries"])
 def test_the_instance_of_a_worker_is_its_queue(units: Path, instance: str) -> None:
     line = dict(settings(units / "incident-bridge-worker@.service"))["ExecStart"]
     typed = line.replace("%i", instance).replace("%%", "%").replace("$$", "$")

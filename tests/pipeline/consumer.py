@@ -14,7 +14,7 @@ from aiohttp import web
 
 from bridge.clients.endpoint import EndpointClient
 from bridge.pipeline.deliver_events import Deliveries, fan_out
-from bridge.policy.change import Change, Event, Put, Sent
+from bridge.policy.change import Change, Event, Put, Queue, Sent
 from bridge.policy.record import Endpoint
 from bridge.store import keys, load
 from bridge.store.commit import Lease, commit
@@ -148,14 +148,14 @@ async def delivering(
         )
         stop = asyncio.Event()
 
-        async def drain() -> None:
+        async def drain(queue: Queue) -> None:
             while not stop.is_set():
-                await drain_outgoing(store, "d", stop, stories)
+                await drain_outgoing(store, queue, "d", stop, stories)
 
-        draining = asyncio.create_task(drain())
+        draining = [asyncio.create_task(drain(queue)) for queue in (Queue.OUTGOING, Queue.DELIVERIES)]
         yield
         stop.set()
-        await draining
+        await asyncio.gather(*draining)
 
 
 async def until(condition: Callable[[], Any], *, seconds: float = 10) -> Any:

@@ -66,7 +66,7 @@ async def test_many_events_arrive_once_each_and_leave_nothing_behind(store: Stor
         await until(lambda: len(consumer.came) >= 300)
 
         async def is_empty() -> bool:
-            return not await store.redis.exists("ib:lanes:outgoing")
+            return not await store.redis.exists("ib:lanes:outgoing", "ib:lanes:deliveries")
 
         await until(is_empty)
         assert sorted(one.event_id for one in consumer.came) == sorted(ids)
@@ -236,7 +236,7 @@ async def test_the_deliveries_of_a_removed_endpoint_are_dropped(store: Store) ->
             await commit(store, Change(drops=(stored,)))
 
             async def is_empty() -> bool:
-                return not await store.redis.exists("ib:lanes:outgoing")
+                return not await store.redis.exists("ib:lanes:outgoing", "ib:lanes:deliveries")
 
             await until(is_empty)
         assert not [one for one in consumer.came if one.path != "/x"]

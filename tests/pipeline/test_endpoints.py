@@ -82,7 +82,7 @@ async def tried(
 
 async def waiting(store: Store, endpoint: Endpoint) -> list[int]:
     """The sequences that wait in the endpoint's lane."""
-    taken = await take(store, Queue.OUTGOING, "test")
+    taken = await take(store, Queue.DELIVERIES, "test")
     found = []
     for lease in taken.leases:
         if lease.lane == lanes.endpoint_lane(endpoint.id):
@@ -409,7 +409,7 @@ async def test_a_long_range_is_found_without_reading_what_is_before_it(store: St
     )
 
     assert count == 300
-    items = await store.redis.lrange(f"ib:lane:outgoing:{lanes.endpoint_lane(added.id)}", 0, -1)
+    items = await store.redis.lrange(f"ib:lane:deliveries:{lanes.endpoint_lane(added.id)}", 0, -1)
     assert [json.loads(item)["sequence"] for item in items] == list(range(1701, 2001))
 
 

@@ -177,7 +177,7 @@ async def test_what_an_operator_takes_from_an_endpoint_stops_although_its_lane_i
         await commit(store, Change(puts=(Put(before, replace(before, **change)),)))
 
         async def is_empty() -> bool:
-            return not await store.redis.exists("ib:lanes:outgoing")
+            return not await store.redis.exists("ib:lanes:outgoing", "ib:lanes:deliveries")
 
         await until(is_empty)
         assert len(consumer.came) < 40

@@ -265,7 +265,7 @@ async def test_health_tells_what_waits_for_whom(store: Store, append: MakeAppend
     assert (waiting.lanes, waiting.items) == (2, 3)
     assert waiting.oldest_ready_age_seconds is not None
     assert found.lanes[Queue.OUTGOING].oldest_ready_age_seconds is None
-    assert found.workers_seen == {Queue.INCIDENTS: None, Queue.OUTGOING: None}
+    assert found.workers_seen == dict.fromkeys(Queue)
     assert found.set_aside == 1
     assert found.max_bytes == 512 * 2**20
     assert 0 < found.used_bytes < found.max_bytes

@@ -222,6 +222,7 @@ async def play(folder: Path, world: Namespaces | Loopback, fault: str) -> dict[s
         for last in (FIRST_WORKERS, SECOND_WORKERS):
             bridge.start_at(last, "worker", "incidents")
             bridge.start_at(last, "worker", "outgoing")
+            bridge.start_at(last, "worker", "deliveries")
         for prosody in (a, b):
             prosody.process.argv = [*world.inside(prosody.address), *prosody.process.argv]
             prosody.start()

@@ -205,7 +205,7 @@ class Bridge:
     def start_apart(self) -> None:
         """Start `serve` and one worker for each queue as processes of their own; needs a `store`."""
         assert self.store is not None, "processes of their own share a store of their own"
-        for words in (("serve",), ("worker", "incidents"), ("worker", "outgoing")):
+        for words in (("serve",), ("worker", "incidents"), ("worker", "outgoing"), ("worker", "deliveries")):
             self.start(*words)
         self.wait_ready()
 

@@ -73,8 +73,8 @@ async def test_workers_killed_while_they_deliver_lose_no_event(apart: Federation
     for _ in range(3):
         reached = len(consumer.came) + 4
         await eventually(lambda reached=reached: len(consumer.came) >= min(reached, 28), 30)
-        apart.bridge.kill("worker outgoing")
-        apart.bridge.start("worker", "outgoing")
+        apart.bridge.kill("worker deliveries")
+        apart.bridge.start("worker", "deliveries")
     await sending
 
     def texts() -> dict[str, str]:

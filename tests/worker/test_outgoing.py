@@ -41,7 +41,7 @@ async def test_a_lane_to_be_tried_alone_gets_its_turn_beside_one_that_is_never_e
     await store.redis.hset("ib:tries:outgoing", "host:suspect", 4)
     stories = OutgoingStories(kinds={"host": LaneKind(call=call, items_per_call=64)}, set_aside=_set_aside)
 
-    await asyncio.wait_for(drain_outgoing(store, "d", stop, stories), 10)
+    await asyncio.wait_for(drain_outgoing(store, Queue.OUTGOING, "d", stop, stories), 10)
 
     assert "suspect" in sent
     assert len(sent) > 1
@@ -73,7 +73,7 @@ async def test_calls_to_one_host_never_overlap_and_carry_what_queued_meanwhile(
     await eyes.put("host:h", {"id": "first"}, queue=Queue.OUTGOING)
     stories = OutgoingStories(kinds={"host": LaneKind(call=call, items_per_call=64)}, set_aside=_set_aside)
 
-    await asyncio.wait_for(drain_outgoing(store, "d", stop, stories), 10)
+    await asyncio.wait_for(drain_outgoing(store, Queue.OUTGOING, "d", stop, stories), 10)
 
     assert calls == [1, 64, 36]
     assert await eyes.nothing_left()

@@ -41,8 +41,8 @@ for _, event in ipairs(h.events) do
 	local sequence = redis.call('INCR', counter)
 	redis.call('XADD', stream, string.format('%d-0', sequence), 'e', ARGV[at])
 	if redis.call('EXISTS', endpoints) == 1 then
-		append('outgoing', lane, string.format('{"id":"%s-%d"}', lane, sequence))
-		touched.outgoing = true
+		append('deliveries', lane, string.format('{"id":"%s-%d"}', lane, sequence))
+		touched.deliveries = true
 	end
 	at = at + 1
 end

@@ -61,7 +61,7 @@ async def happen(store: Store, count: int, host: str = HOST) -> None:
 
 
 async def queued(store: Store, endpoint_id: str) -> int:
-    taken = await lanes.take(store, Queue.OUTGOING, "test")
+    taken = await lanes.take(store, Queue.DELIVERIES, "test")
     wanted = lane_names.endpoint_lane(endpoint_id)
     return sum(len(lease.items) for lease in taken.leases if lease.lane == wanted)
 
