@@ -35,7 +35,7 @@ from bridge.worker.incidents import IncidentStories, drain_incidents
 from bridge.worker.outgoing import GOODBYE_SECONDS, CourseKind, LaneKind, OutgoingStories, drain_outgoing
 
 CONNECTIONS_AT_MOST: Final = 4096
-_GIVE_WAY: Final = 10  # nice(2): with all cores busy, peers and operators come before other programs
+_GIVE_WAY: Final = 15  # nice(2): with all cores busy, peers and operators come before other programs
 END_SECONDS: Final = (
     GOODBYE_SECONDS + 5
 )  # a drain told to end; with a store that is away it would go on and on

@@ -5,6 +5,7 @@ Run as `receiver.py`; it prints its port. It speaks just enough HTTP/1.1 to be n
 
 import asyncio
 import json
+import os
 import time
 from collections import defaultdict
 
@@ -49,6 +50,7 @@ class Receiver(asyncio.Protocol):
 
 
 async def main() -> None:
+    os.nice(15)  # as the worker that delivers does: elsewhere it runs on a machine of its own
     server = await asyncio.get_running_loop().create_server(Receiver, "127.0.0.1", 0, backlog=1000)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
