@@ -10,7 +10,7 @@ from bridge import log
 from bridge.clients.prosody import ProsodyClient
 from bridge.errors import UnsupportedError
 from bridge.policy import notice, outgoing
-from bridge.policy.change import Change, Mark, Put, Sent
+from bridge.policy.change import Change, Mark, Sent, Telling
 from bridge.policy.record import Interaction, InteractionState, Notices
 from bridge.store import keys, load
 from bridge.store.connect import Store
@@ -121,15 +121,17 @@ async def _tell_admins(
 ) -> Change:
     """Send the host's admins the message that waits for them, if one still does."""
     name = keys.notices(host)
-    notices = (await load.fetch(store, names=[name])).records[name]
-    if not isinstance(notices, Notices):
+    found = (await load.fetch(store, names=[name])).records[name]
+    notices = found if isinstance(found, Notices) else Notices(host=host)
+    telling = Telling(item["notice"])
+    tallies = await load.tallies(store, host, telling)
+    if not tallies:
         return Change()
+    if now < (notice.may_tell_at(notices, telling) or now):  # several workers asked for a look at once
+        return Change(timers=(notice.look(notices, telling, now=now),))
     open_approvals = await load.count(store, keys.approvals_open(host))
-    text = notice.text(notices, item["notice"], open_approvals=open_approvals)
-    if text is None:
-        return Change()
-    await _notify(prosody, host, item, text)
-    return Change(puts=(Put(notices, notice.told(notices, item["notice"], now=now)),))
+    await _notify(prosody, host, item, notice.text(host, telling, tallies, open_approvals=open_approvals))
+    return notice.told(notices, telling, tallies, now=now)
 
 
 async def _notify(prosody: ProsodyClient, host: str, item: Item, text: str) -> None:

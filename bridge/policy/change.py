@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from bridge.policy.record import InteractionState, Record
+from bridge.xep0268.model import Kind
 
 
 class Queue(StrEnum):
@@ -95,6 +96,28 @@ class Timer:
     append: Append
 
 
+class Telling(StrEnum):
+    """The two messages that a host's admins get; the value is also the name of what waits in the host's lane."""
+
+    NOTICE = "notice"
+    DIGEST = "digest"  # of strangers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """Add to what a host's admins are to be told, without loading it: workers who note do not wait for each other.
+
+    Attributes:
+        count: how many interactions more; negative once they were told of.
+    """
+
+    host: str
+    telling: Telling
+    peer: str
+    kind: Kind
+    count: int = 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
     """Who did what: one entry of the host's audit log.
@@ -141,6 +164,7 @@ class Change:
     appends: tuple[Append, ...] = ()
     events: tuple[Event, ...] = ()
     timers: tuple[Timer, ...] = ()
+    tallies: tuple[Tally, ...] = ()
     counts: tuple[tuple[str, ...], ...] = ()
     audits: tuple[Audit, ...] = ()
     trims: tuple[Trim, ...] = ()
@@ -156,6 +180,7 @@ class Change:
             appends=self.appends + other.appends,
             events=self.events + other.events,
             timers=self.timers + other.timers,
+            tallies=self.tallies + other.tallies,
             counts=self.counts + other.counts,
             audits=self.audits + other.audits,
             trims=self.trims + other.trims,

@@ -109,8 +109,6 @@ def puts(before: State, after: State) -> tuple[Put, ...]:
         old = before.peers[domain]
         if peer is not old:
             found.append(Put(old if old.version else None, peer))
-    if after.notices is not before.notices:
-        found.append(Put(before.notices if before.notices.version else None, after.notices))
     return tuple(found)
 
 
@@ -125,8 +123,7 @@ def _report(state: State, interaction: Interaction, *, now: datetime) -> tuple[S
     )
     state = _with(state, incident)
     state, more = _spread(state, incident, interaction, is_first=known is None, now=now)
-    state, told = _notify(state, interaction, now=now)
-    return state, change + more + told
+    return state, change + more + notice.note(state.notices, interaction, now=now)
 
 
 def _request(state: State, interaction: Interaction, *, now: datetime) -> tuple[State, Change]:
@@ -139,8 +136,7 @@ def _request(state: State, interaction: Interaction, *, now: datetime) -> tuple[
     )
     if not interaction.quarantined and interaction.trust is Trust.TRUSTED:
         change += _proposed(state, interaction, now=now)
-    state, told = _notify(_with(state, incident), interaction, now=now)
-    return state, change + told
+    return _with(state, incident), change + notice.note(state.notices, interaction, now=now)
 
 
 def _proposed(state: State, interaction: Interaction, *, now: datetime) -> Change:
@@ -172,8 +168,7 @@ def _response(state: State, interaction: Interaction, *, now: datetime) -> tuple
         incident = replace(known, updated_at=max(known.updated_at, interaction.received_at))
         state = _with(state, incident)
     change += Change(events=(events.received(interaction, incident, now=now),))
-    state, told = _notify(state, interaction, now=now)
-    return state, change + told
+    return state, change + notice.note(state.notices, interaction, now=now)
 
 
 def asked_for(state: State, item: Item) -> tuple[Incident, Restriction] | None:
@@ -350,11 +345,6 @@ def _received(interaction: Interaction, now: datetime) -> Change:
             ),
         ),
     )
-
-
-def _notify(state: State, interaction: Interaction, *, now: datetime) -> tuple[State, Change]:
-    notices, timers = notice.note(state.notices, interaction, now=now)
-    return replace(state, notices=notices), Change(timers=timers)
 
 
 def _with(state: State, incident: Incident) -> State:

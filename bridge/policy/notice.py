@@ -4,11 +4,12 @@ House rules: fixed text with kind, peer and counts, never a word from a document
 strangers only in a digest, at most hourly.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from bridge.policy import lanes
-from bridge.policy.change import Timer
+from bridge.policy.change import Change, Put, Tally, Telling, Timer
 from bridge.policy.record import Interaction, Notices
 from bridge.policy.trust import Rule
 from bridge.xep0268.model import Kind
@@ -17,44 +18,59 @@ NOTICE_SECONDS = 60
 DIGEST_SECONDS = 3600
 _MOST_LINES = 20
 _MOST_BYTES = 1000  # of lines; Prosody takes a message of 2000 bytes, and a domain may have a thousand
-Waiting = tuple[tuple[str, Kind, int], ...]
 
 
-def note(notices: Notices, interaction: Interaction, *, now: datetime) -> tuple[Notices, tuple[Timer, ...]]:
-    """Remember that the admins are to be told of an interaction, and when."""
+def note(notices: Notices, interaction: Interaction, *, now: datetime) -> Change:
+    """Count an interaction among what the admins are to be told, and look at the counts when they may be told."""
     if interaction.quarantined:
-        due_at = _due(notices.digest_told_at, DIGEST_SECONDS, now)
-        after = replace(notices, digest=_count(notices.digest, interaction))
-        return after, (_timer(notices.host, "digest", due_at),) if not notices.digest else ()
-    if interaction.rule is not Rule.NOTIFY:
-        return notices, ()
-    due_at = _due(notices.told_at, NOTICE_SECONDS, now)
-    after = replace(notices, waiting=_count(notices.waiting, interaction))
-    return after, (_timer(notices.host, "notice", due_at),) if not notices.waiting else ()
+        telling = Telling.DIGEST
+    elif interaction.rule is Rule.NOTIFY:
+        telling = Telling.NOTICE
+    else:
+        return Change()
+    tally = Tally(host=notices.host, telling=telling, peer=interaction.peer, kind=interaction.kind)
+    return Change(tallies=(tally,), timers=(look(notices, telling, now=now),))
 
 
-def told(notices: Notices, name: str, *, now: datetime) -> Notices:
-    """Note that the admins were told."""
-    if name == "digest":
-        return replace(notices, digest=(), digest_told_at=now)
-    return replace(notices, waiting=(), told_at=now)
+def look(notices: Notices, telling: Telling, *, now: datetime) -> Timer:
+    """Look at what waits as soon as the admins may be told again."""
+    item = {"id": f"{telling}-{now.timestamp()}", "interaction": None, "notice": telling}
+    due_at = max(now, may_tell_at(notices, telling) or now)
+    return Timer(name=f"{telling}-{notices.host}", due_at=due_at, append=lanes.outgoing(notices.host, item))
 
 
-def text(notices: Notices, name: str, *, open_approvals: int = 0) -> str | None:
-    """Write the message; None if there is nothing to tell.
+def may_tell_at(notices: Notices, telling: Telling) -> datetime | None:
+    """When the admins may be told again; None: they were never told."""
+    is_digest = telling is Telling.DIGEST
+    told_at = notices.digest_told_at if is_digest else notices.told_at
+    seconds = DIGEST_SECONDS if is_digest else NOTICE_SECONDS
+    return told_at and told_at + timedelta(seconds=seconds)
+
+
+def told(notices: Notices, telling: Telling, tallies: Sequence[Tally], *, now: datetime) -> Change:
+    """Note that the admins were told of so much; what was counted meanwhile goes on waiting."""
+    is_digest = telling is Telling.DIGEST
+    after = replace(notices, digest_told_at=now) if is_digest else replace(notices, told_at=now)
+    return Change(
+        puts=(Put(notices if notices.version else None, after),),
+        tallies=tuple(replace(one, count=-one.count) for one in tallies),
+    )
+
+
+def text(host: str, telling: Telling, tallies: Sequence[Tally], *, open_approvals: int = 0) -> str:
+    """Write the message, those who sent most first.
 
     Args:
-        notices: what waits.
-        name: `notice` or `digest`.
+        host: whose admins are told.
+        telling: of whom.
+        tallies: what waits.
         open_approvals: how many requests wait for a yes or no; told unless it is a digest.
     """
-    waiting = notices.digest if name == "digest" else notices.waiting
-    if not waiting:
-        return None
+    waiting = sorted(tallies, key=lambda one: (-one.count, one.peer, one.kind))
     lines: list[str] = []
     size_bytes = 0
-    for peer, kind, count in waiting[:_MOST_LINES]:
-        line = f"{peer}: {_counted(kind, count)}"
+    for one in waiting[:_MOST_LINES]:
+        line = f"{one.peer}: {_counted(one.kind, one.count)}"
         size_bytes += len(line.encode()) + 1
         if size_bytes > _MOST_BYTES:
             break
@@ -62,11 +78,11 @@ def text(notices: Notices, name: str, *, open_approvals: int = 0) -> str | None:
     if len(lines) < len(waiting):
         lines.append(f"and {len(waiting) - len(lines)} more")
     head = (
-        f"Incidents for {notices.host} from servers you have not decided about (in quarantine):"
-        if name == "digest"
-        else f"Incidents for {notices.host}:"
+        f"Incidents for {host} from servers you have not decided about (in quarantine):"
+        if telling is Telling.DIGEST
+        else f"Incidents for {host}:"
     )
-    if open_approvals and name != "digest":
+    if open_approvals and telling is not Telling.DIGEST:
         waits = "1 request waits" if open_approvals == 1 else f"{open_approvals} requests wait"
         lines.append(f"{waits} for your yes or no: incident-bridge approvals list")
     return "\n".join([head, *lines, "To see them: incident-bridge incidents list"])
@@ -75,21 +91,3 @@ def text(notices: Notices, name: str, *, open_approvals: int = 0) -> str | None:
 def _counted(kind: Kind, count: int) -> str:
     plural = {Kind.INQUIRY: "inquiries"}.get(kind, f"{kind}s")
     return f"{count} {kind if count == 1 else plural}"
-
-
-def _count(waiting: Waiting, interaction: Interaction) -> Waiting:
-    counts = {(peer, kind): count for peer, kind, count in waiting}
-    key = (interaction.peer, interaction.kind)
-    if key not in counts and len(counts) >= 1000:  # noqa: PLR2004 - a bound for strangers' domains
-        return waiting
-    counts[key] = counts.get(key, 0) + 1
-    return tuple((peer, kind, count) for (peer, kind), count in counts.items())
-
-
-def _due(told_at: datetime | None, seconds: int, now: datetime) -> datetime:
-    return now if told_at is None else max(now, told_at + timedelta(seconds=seconds))
-
-
-def _timer(host: str, name: str, due_at: datetime) -> Timer:
-    item = {"id": f"{name}-{due_at.timestamp()}", "interaction": None, "notice": name}
-    return Timer(name=f"{name}-{host}", due_at=due_at, append=lanes.outgoing(host, item))

@@ -234,11 +234,9 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notices:
-    """What the host's admins are still to be told, counted by (peer, kind); strangers in a digest of their own."""
+    """When the host's admins were told last, of others and in the digest of strangers; what waits is in tallies."""
 
     host: str
-    waiting: tuple[tuple[str, Kind, int], ...] = ()
-    digest: tuple[tuple[str, Kind, int], ...] = ()
     told_at: datetime | None = None
     digest_told_at: datetime | None = None
     version: int = 0

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from bridge.errors import ConflictError
-from bridge.policy.change import Audit, Change, Event, Mark, Put, Queue, Remember, Timer
+from bridge.policy.change import Audit, Change, Event, Mark, Put, Queue, Remember, Tally, Timer
 from bridge.policy.lanes import events_lane
 from bridge.policy.record import Bucket, Record
 from bridge.policy.sessions import SignIn
@@ -137,6 +137,7 @@ def _arguments(
         ],
         "commands": len(commands),
         "marks": [_mark(each) for each in change.marks],
+        "tallies": _tallies(change.tallies),
         "lease_ms": round(LEASE_SECONDS * 1000),
         "reserve_ms": RESERVE_SECONDS * 1000,
         "spares": {str(queue): [rq.list_key(store, queue), rq.new_drain()] for queue in sorted(queues)},
@@ -182,7 +183,7 @@ def _commands(change: Change, *, once: Once | None) -> Iterator[Command]:  # noq
         yield _remember(remember)
     for forget in change.forgets:
         yield ("DEL", keys.remembered(forget.host, forget.name))
-    for timer in change.timers:
+    for timer in {each.name: each for each in change.timers}.values():
         yield from _timer(timer)
     for audit in change.audits:
         yield _audit(audit)
@@ -218,6 +219,13 @@ def _flat(fields: Mapping[str, bytes | str | int]) -> Command:
 def _mark(mark: Mark) -> tuple[str | bytes | int, ...]:
     key = keys.record_key(keys.interaction(mark.interaction_id))
     return (key, *_flat(codec.state_fields(mark.state, mark.at)))
+
+
+def _tallies(tallies: Sequence[Tally]) -> list[tuple[str, str, int]]:
+    sums: Counter[tuple[str, str]] = Counter()
+    for each in tallies:
+        sums[keys.tallies(each.host, each.telling), f"{each.kind} {each.peer}"] += each.count
+    return [(*name, count) for name, count in sums.items()]
 
 
 def _remember(remember: Remember) -> Command:

@@ -396,6 +396,11 @@ def sequence(host: str) -> str:
     return f"{PREFIX}sequence:{_join(host)}"
 
 
+def tallies(host: str, telling: str) -> str:
+    """How many interactions of each kind and peer the host's admins are still to be told of."""
+    return f"{PREFIX}tallies:{_join(host, telling)}"
+
+
 def audit(host: str) -> str:
     """The stream of a host's audit log."""
     return f"{PREFIX}audit:{_join(host)}"

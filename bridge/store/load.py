@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from bridge.policy.change import Queue
+from bridge.policy.change import Queue, Tally, Telling
 from bridge.policy.record import Record
 from bridge.store import codec, keys
 from bridge.store.connect import Script, Store, reaching, run
 from bridge.store.keys import RecordName
+from bridge.xep0268.model import Kind
 
 _FIELDS: Final = ("v", "d", "s", "t")
 
@@ -220,6 +221,17 @@ async def older(store: Store, index: str, *, than: datetime, limit: int, offset:
             index, "-inf", keys.milliseconds(than), byscore=True, offset=offset, num=limit
         )
     return tuple(member.decode() for member in rows)
+
+
+async def tallies(store: Store, host: str, telling: Telling) -> tuple[Tally, ...]:
+    """What the admins of a host are still to be told."""
+    async with reaching(store):
+        counts: Any = await store.redis.hgetall(keys.tallies(host, telling))
+    found = []
+    for member, count in counts.items():
+        kind, _, peer = member.decode().partition(" ")
+        found.append(Tally(host=host, telling=telling, peer=peer, kind=Kind(kind), count=int(count)))
+    return tuple(found)
 
 
 async def memory(store: Store) -> tuple[int, int | None]:

@@ -90,7 +90,7 @@ async def _work_alone(store: Store, lease: Lease, stories: IncidentStories) -> N
 
 
 async def _process(store: Store, leases: Sequence[Lease], stories: IncidentStories) -> None:
-    """Decide, and decide anew where another worker changed meanwhile what was decided on (a host's notices, say)."""
+    """Decide, and decide anew where another worker changed meanwhile what was decided on."""
     for left in reversed(range(_STALE_TRIES)):
         try:
             await stories.process(store, leases, now=datetime.now(UTC))

@@ -16,11 +16,10 @@ from bridge.config import PolicySettings
 from bridge.pipeline.receive import Intake, Relayed, receive
 from bridge.policy.change import Change, Put, Queue
 from bridge.policy.record import Peer
-from bridge.policy.trust import Rule, Trust
+from bridge.policy.trust import Trust
 from bridge.store import load
 from bridge.store.commit import commit
 from bridge.store.connect import Store, close, open_store
-from bridge.xep0268.model import Kind
 from deploy.servers import Authority, Process, free_network
 from tests.policy.conftest import SECURE
 from tests.system.reports import report
@@ -54,12 +53,8 @@ def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
 
 
 async def trust(store: Store) -> None:
-    """Trust all peers, and tell the admins nothing of their reports."""
-    rules = {Kind.REPORT: Rule.ACCEPT}
-    peers = (
-        Peer(host="a.test", domain=f"peer{number}.test", trust=Trust.TRUSTED, rules=rules)
-        for number in range(PEERS)
-    )
+    """Trust all peers: the admins are told of each of their reports."""
+    peers = (Peer(host="a.test", domain=f"peer{number}.test", trust=Trust.TRUSTED) for number in range(PEERS))
     await commit(store, Change(puts=tuple(Put(None, peer) for peer in peers)))
 
 
@@ -97,17 +92,14 @@ async def rate(store: Store, workers: list[Process], names: Iterator[int]) -> fl
     return PEERS * REPORTS / (time.monotonic() - started)
 
 
-@pytest.mark.parametrize("who", ["no notices", "notices"])
-async def test_reports_decided_by_one_two_and_four_workers(bridge: Bridge, who: str) -> None:
-    """What the admins are to be told is one record of a host: where reports change it, workers wait for each other."""
+async def test_reports_decided_by_one_two_and_four_workers(bridge: Bridge) -> None:
     assert bridge.store is not None
     store = await open_store(bridge.store.url)
     names, rates = count(), {number: list[float]() for number in WORKERS}
     for _ in range(ROUNDS):
         for number in WORKERS:
             bridge.store.cli("FLUSHALL")
-            if who == "no notices":
-                await trust(store)
+            await trust(store)
             workers = [bridge.start("worker", "incidents", name=f"worker {one}") for one in range(number)]
 
             async def are_seen(wanted: int = number) -> bool:
@@ -122,6 +114,6 @@ async def test_reports_decided_by_one_two_and_four_workers(bridge: Bridge, who: 
     for number, found in rates.items():
         middle = statistics.median(found)
         print(
-            f"{who}, {number} workers: {middle:.0f} reports/s ({min(found):.0f}-{max(found):.0f}),"
+            f"{number} workers: {middle:.0f} reports/s ({min(found):.0f}-{max(found):.0f}),"
             f" {middle / one:.2f} times one worker; {os.cpu_count()} cores"
         )

@@ -19,7 +19,7 @@ from bridge.pipeline.process import process
 from bridge.pipeline.receive import Intake, Relayed, receive
 from bridge.pipeline.recover import set_aside
 from bridge.policy.approval import own_target
-from bridge.policy.change import Append, Change, Put, Queue
+from bridge.policy.change import Append, Change, Put, Queue, Telling
 from bridge.policy.mitigation import ProtectedError
 from bridge.policy.record import (
     Approval,
@@ -794,13 +794,10 @@ async def test_the_indexes_of_approvals_and_mitigations_can_be_rebuilt(desk: Des
 
 async def test_the_admins_are_told_how_many_wait(desk: Desk) -> None:
     from bridge.policy import notice
-    from bridge.policy.record import Notices
 
     await asked(desk)
-    notices = await desk.record(keys.notices(HOST))
-    assert isinstance(notices, Notices)
+    tallies = await load.tallies(desk.store, HOST, Telling.NOTICE)
     waiting = await load.count(desk.store, keys.approvals_open(HOST))
-    text = notice.text(notices, "notice", open_approvals=waiting)
-    assert text is not None
+    text = notice.text(HOST, Telling.NOTICE, tallies, open_approvals=waiting)
     assert "1 request waits for your yes or no: incident-bridge approvals list" in text
     assert "juliet" not in text

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from bridge.policy.admit import Arrival, admit, names_of
-from bridge.policy.change import Queue
+from bridge.policy.change import Queue, Telling
 from bridge.policy.decide import State, decide, puts
 from bridge.policy.editions import MAX_EDITIONS
 from bridge.policy.record import (
@@ -16,7 +16,6 @@ from bridge.policy.record import (
     Incident,
     Interaction,
     InteractionState,
-    Notices,
     Outcome,
     Way,
     incident_id,
@@ -65,7 +64,8 @@ def test_a_first_report_becomes_a_new_incident_an_event_and_an_answer(interactio
     assert [event.type for event in change.events] == ["incident.reported"]
     assert [(one.queue, one.lane) for one in change.appends] == [(Queue.OUTGOING, "host:a.test")]
     assert [mark.state for mark in change.marks] == [InteractionState.DECIDED]
-    assert set(written) == {Incident, Notices}  # a trusted peer's report is told to the admins
+    assert set(written) == {Incident}
+    assert [(one.telling, one.peer) for one in change.tallies] == [(Telling.NOTICE, "b.test")]
 
 
 def test_deciding_the_same_interaction_again_changes_nothing(interaction: Make) -> None:
@@ -162,7 +162,7 @@ def test_a_stranger_s_request_is_not_put_up_for_approval(interaction: Make) -> N
 
 def test_a_request_is_stored_told_and_not_acted_on(interaction: Make) -> None:
     request = interaction(kind="request")
-    current, change = decide(deciding(request), waiting(request), now=NOW)
+    _, change = decide(deciding(request), waiting(request), now=NOW)
     assert [event.type for event in change.events] == ["request.received"]
     # The empty result, and the question what it would touch; nothing else.
     assert [(one.lane, "preview" in one.item) for one in change.appends] == [
@@ -172,7 +172,7 @@ def test_a_request_is_stored_told_and_not_acted_on(interaction: Make) -> None:
     (proposed,) = (put.after for put in change.puts)
     assert isinstance(proposed, Approval)
     assert (proposed.id, proposed.state) == (request.id, ApprovalState.OPEN)
-    assert current.notices.waiting == (("b.test", Kind.REQUEST, 1),)
+    assert [(one.telling, one.kind) for one in change.tallies] == [(Telling.NOTICE, Kind.REQUEST)]
 
 
 def asked_of(peer: str, interaction: Make) -> tuple[Interaction, Incident]:

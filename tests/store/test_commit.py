@@ -14,6 +14,8 @@ from bridge.policy.change import (
     Put,
     Queue,
     Remember,
+    Tally,
+    Telling,
 )
 from bridge.policy.record import (
     Bucket,
@@ -29,7 +31,7 @@ from bridge.policy.record import (
 from bridge.store import keys, lanes, load
 from bridge.store.commit import FencedError, Once, SeenError, StaleError, commit
 from bridge.store.connect import Store
-from bridge.xep0268.model import Status
+from bridge.xep0268.model import Kind, Status
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HOST = "host.example"
@@ -99,6 +101,20 @@ async def test_a_put_over_something_else_than_was_loaded_is_stale_and_writes_not
 
     assert await _only(store, keys.name_of(other)) is None
     assert (await lanes.take(store, Queue.INCIDENTS, "d")).leases == ()
+
+
+async def test_tallies_add_up_whoever_counts_and_are_gone_when_all_is_told(store: Store) -> None:
+    one = Tally(host="a.test", telling=Telling.DIGEST, peer="bücher.test", kind=Kind.REPORT)
+    for _ in range(2):
+        await commit(store, Change(tallies=(one, one)))
+
+    assert await load.tallies(store, "a.test", Telling.DIGEST) == (replace(one, count=4),)
+    assert await load.tallies(store, "a.test", Telling.NOTICE) == ()
+
+    await commit(store, Change(tallies=(replace(one, count=-3),)))
+    assert await load.tallies(store, "a.test", Telling.DIGEST) == (one,)
+    await commit(store, Change(tallies=(replace(one, count=-1),)))
+    assert not await store.redis.exists(keys.tallies("a.test", Telling.DIGEST))
 
 
 async def test_a_mark_moves_an_interaction_on_without_its_version_and_passes_over_a_missing_one(

@@ -10,8 +10,8 @@ from bridge.iodef.model import Counter, Incident, IncidentId, Restriction, Sourc
 from bridge.pipeline import originate
 from bridge.pipeline.originate import Origin, Originated
 from bridge.policy import record
-from bridge.policy.change import Change, Put
-from bridge.policy.record import Interaction, InteractionState, Notices, Peer
+from bridge.policy.change import Change, Put, Telling
+from bridge.policy.record import Interaction, InteractionState, Peer
 from bridge.policy.trust import Trust
 from bridge.store import keys, load
 from bridge.store.commit import commit
@@ -91,10 +91,13 @@ class Desk:
         [found] = await self._records([keys.peer(self.host, domain)])
         return found if isinstance(found, Peer) else Peer(host=self.host, domain=domain)
 
-    async def notices(self) -> Notices:
-        """What the admins are still to be told."""
-        [found] = await self._records([keys.notices(self.host)])
-        return found if isinstance(found, Notices) else Notices(host=self.host)
+    async def untold(self, telling: Telling) -> list[tuple[str, int]]:
+        """What the admins are still to be told, as (peer, count)."""
+        store = await open_store(load_settings(self.bridge.config_path).store_url())
+        try:
+            return [(one.peer, one.count) for one in await load.tallies(store, self.host, telling)]
+        finally:
+            await close(store)
 
     async def incidents(self) -> dict[tuple[str, str], record.Incident]:
         """Every incident the host knows, by reporter and the text of its IncidentID."""

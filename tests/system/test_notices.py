@@ -2,6 +2,7 @@
 
 import re
 
+from bridge.policy.change import Telling
 from tests.system.desk import Desk
 from tests.system.reports import report
 from tests.system.servers import Federation, eventually
@@ -35,7 +36,7 @@ async def test_the_admin_gets_one_message_a_minute_and_strangers_stay_in_the_dig
         assert (await federation.b.send_iq(report(number))).type == "result"
 
     async def waits() -> bool:
-        return [(peer, count) for peer, _, count in (await desk.notices()).waiting] == [("b.test", 2)]
+        return await desk.untold(Telling.NOTICE) == [("b.test", 2)]
 
     await eventually(waits, 10)
 
@@ -52,7 +53,7 @@ async def test_the_admin_gets_one_message_a_minute_and_strangers_stay_in_the_dig
     assert (await c.send_iq(report("5", sender="c.test"))).type == "result"
 
     async def digest_waits() -> bool:
-        return [(peer, count) for peer, _, count in (await desk.notices()).digest] == [("c.test", 1)]
+        return await desk.untold(Telling.DIGEST) == [("c.test", 1)]
 
     await eventually(digest_waits, 10)
     assert len(messages(federation)) == 2

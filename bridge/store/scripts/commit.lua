@@ -54,6 +54,9 @@ end
 for _, mark in ipairs(h.marks) do
 	if redis.call('EXISTS', mark[1]) == 1 then redis.call('HSET', unpack(mark)) end
 end
+for _, tally in ipairs(h.tallies) do
+	if redis.call('HINCRBY', tally[1], tally[2], tally[3]) <= 0 then redis.call('HDEL', tally[1], tally[2]) end
+end
 
 local left, following, wake = {}, {}, {}
 at = 2
