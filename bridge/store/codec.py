@@ -39,7 +39,9 @@ FORMAT: Final = 1
 # The words of format 1, known to both sides and therefore not stored: halves a record. A change is a new format.
 _DICTIONARY: Final = (files("bridge.store") / "dictionary.txt").read_bytes()
 _WINDOW, _MEMORY = 14, 7  # 16 KiB, the dictionary fits; the defaults cost half as much again and gain nothing
-_PACKER: Final = zlib.compressobj(6, zlib.DEFLATED, _WINDOW, _MEMORY, zdict=_DICTIONARY)  # copied, as it has read that
+_PACKER: Final = zlib.compressobj(
+    6, zlib.DEFLATED, _WINDOW, _MEMORY, zdict=_DICTIONARY
+)  # copied, as it has read that
 _CLASSES: Final[dict[str, type[Record]]] = {
     "interaction": Interaction,
     "incident": Incident,
