@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -75,6 +76,10 @@ class ServerSettings(_Section):
     event_connections: PositiveInt = 64
     event_connections_per_token: PositiveInt = 8
     public_url: Annotated[str, AfterValidator(values.public_url)] = ""
+    trusted_proxies: Annotated[Networks, NoDecode, BeforeValidator(values.listed)] = (
+        IPv4Network("127.0.0.0/8"),
+        IPv6Network("::1"),
+    )
 
     @model_validator(mode="after")
     def _differ(self) -> Self:

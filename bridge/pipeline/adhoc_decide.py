@@ -23,26 +23,26 @@ from bridge.policy.record import (
 )
 from bridge.policy.sessions import Role
 from bridge.policy.words import count
-from bridge.store import keys
+from bridge.store import keys, load
 
-_MOST_LISTED = 30
 _MOST_DAYS = 3650
 
 
 async def ask_incident(desk: Desk) -> Reply:
     """List the newest incidents."""
-    ids = await desk.newest(keys.incidents(desk.host), _MOST_LISTED)
+    ids, more = await desk.listed(keys.incidents(desk.host), "incident")
     found = await desk.records(Incident, [keys.incident(one) for one in ids])
     if not found:
         return forms.over("No incident yet.")
-    options = [(pages.incident_line(one), one.id) for one in found]
+    options = [*((pages.incident_line(one), one.id) for one in found), *more]
+    given = {} if desk.is_paging("incident") else desk.given
     return Reply(
         form=Form(
             title=f"Incidents of {desk.host}",
             instructions=("Choose one to read, the newest first.",),
             fields=(
-                forms.choice("incident", "Incident", options, desk.given),
-                forms.line("id", "Or its id, or enough of its beginning", desk.given),
+                forms.choice("incident", "Incident", options, given),
+                forms.line("id", "Or its id, or enough of its beginning", given),
             ),
         ),
         actions=("next",),
@@ -50,7 +50,9 @@ async def ask_incident(desk: Desk) -> Reply:
 
 
 async def show_incident(desk: Desk) -> Reply:
-    """Show one incident."""
+    """Show one incident, or the next page of them."""
+    if desk.is_paging("incident") and not desk.first("id"):
+        return await ask_incident(desk)
     typed = desk.first("id") or desk.first("incident")
     if not typed:
         raise ConfigError("choose an incident")
@@ -65,13 +67,15 @@ async def ask_approval(desk: Desk) -> Reply:
     chosen = await _chosen(desk)
     if chosen is not None and chosen.state is ApprovalState.OPEN:
         return _decision(desk, chosen)
-    ids = await desk.oldest(keys.approvals_open(desk.host), _MOST_LISTED)  # declined by itself first
+    index = keys.approvals_open(desk.host)
+    ids, more = await desk.listed(index, "approval", is_oldest_first=True)  # declined by itself first
     found = await desk.records(Approval, [keys.approval(one) for one in ids])
     if not found:
         return forms.over("Nothing waits for your yes or no.")
-    options = [(pages.approval_line(one), one.id) for one in found]
-    waits = count(len(found), "request waits", "requests wait")
-    field = forms.choice("approval", waits, options, desk.given, default=found[0].id, is_required=True)
+    options = [*((pages.approval_line(one), one.id) for one in found), *more]
+    waits = count(await load.count(desk.store, index), "request waits", "requests wait")
+    given = {} if desk.is_paging("approval") else desk.given
+    field = forms.choice("approval", waits, options, given, default=found[0].id, is_required=True)
     title = f"Requests to {desk.host}"
     return Reply(
         form=Form(title=title, instructions=("Choose one to see it and decide.",), fields=(field,)),
@@ -129,6 +133,8 @@ def _offered(one: Approval) -> dict[str, Target]:
 
 async def decide_approval(desk: Desk) -> Reply:
     """Say yes or no, or ask for that."""
+    if desk.is_paging("approval"):
+        return await ask_approval(desk)
     one = await _chosen(desk)
     if one is None:
         raise ConfigError("choose a request")
@@ -198,19 +204,23 @@ def _outcome(one: Approval, *, note: str = "") -> Reply:
 
 async def ask_mitigation(desk: Desk) -> Reply:
     """List what is in force."""
-    ids = await desk.newest(keys.mitigations_active(desk.host), _MOST_LISTED)
+    ids, more = await desk.listed(keys.mitigations_active(desk.host), "mitigation")
     found = await desk.records(Mitigation, [keys.mitigation(one) for one in ids])
     if not found:
         return forms.over(f"Nothing is in force on {desk.host}.")
     if desk.role is not Role.APPROVER:
-        return forms.page(f"In force on {desk.host}", [pages.mitigation_line(one) for one in found])
-    options = [(pages.mitigation_line(one), one.id) for one in found if may_be_lifted(one)]
+        lines = [pages.mitigation_line(one) for one in found]
+        return forms.page(
+            f"In force on {desk.host}", [*lines, *(["and more, in the console"] if more else [])]
+        )
+    options = [*((pages.mitigation_line(one), one.id) for one in found if may_be_lifted(one)), *more]
+    given = {} if desk.is_paging("mitigation") else desk.given
     return Reply(
         form=Form(
             title=f"In force on {desk.host}",
             instructions=("Choose what to take back; the server that asked for it is told.",),
             fields=(
-                forms.choice("mitigation", "Take back", options, desk.given, is_required=True),
+                forms.choice("mitigation", "Take back", options, given, is_required=True),
                 forms.line("reason", "Why, for yourselves; it is not sent", desk.given),
             ),
         ),
@@ -219,7 +229,9 @@ async def ask_mitigation(desk: Desk) -> Reply:
 
 
 async def lift_mitigation(desk: Desk) -> Reply:
-    """Take one back."""
+    """Take one back, or show the next page."""
+    if desk.is_paging("mitigation"):
+        return await ask_mitigation(desk)
     desk.may_act()
     name = keys.mitigation(desk.first("mitigation"))
     found = [one for one in await desk.records(Mitigation, [name]) if one.host == desk.host]

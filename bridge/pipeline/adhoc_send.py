@@ -80,11 +80,14 @@ async def ask_response(desk: Desk) -> Reply:
     asked = await _asked(desk)
     if asked is not None:
         return _outcome(desk, asked)
-    found = await _unanswered(desk)
-    options = [(pages.approval_line(one), one.id) for one in found]
+    index = keys.approvals_open(desk.host)
+    ids, more = await desk.listed(index, "request", is_oldest_first=True)
+    found = await desk.records(Approval, [keys.approval(one) for one in ids])
+    options = [*((pages.approval_line(one), one.id) for one in found), *more]
+    given = {} if desk.is_paging("request") else desk.given
     fields = (
-        forms.choice("request", "Request", options, desk.given),
-        forms.line("incident", "Or the id of its incident", desk.given),
+        forms.choice("request", "Request", options, given),
+        forms.line("incident", "Or the id of its incident", given),
     )
     note = "" if found else "No request of a server that you trust waits."
     instructions = tuple(text for text in (note, "Choose the request to answer by hand.") if text)
@@ -262,12 +265,6 @@ async def request(desk: Desk) -> Reply:
     return await _sent(desk, await originate.request(desk.store, origin, document, about=incident))
 
 
-async def _unanswered(desk: Desk) -> list[Approval]:
-    """The requests put up for approval that have no answer."""
-    ids = await desk.oldest(keys.approvals_open(desk.host), _MOST_LISTED)
-    return await desk.records(Approval, [keys.approval(one) for one in ids])
-
-
 async def _asked(desk: Desk) -> Interaction | None:
     """The request that was chosen, by itself or by its incident; None: none was.
 
@@ -278,7 +275,7 @@ async def _asked(desk: Desk) -> Interaction | None:
     if typed:
         story = await desk.story(await desk.incident(typed))
         found = [one for one in story if one.outcome is None] or story
-    elif chosen:
+    elif chosen and not desk.is_paging("request"):
         found = await desk.records(Interaction, [keys.interaction(chosen)])
     else:
         return None
@@ -316,9 +313,11 @@ def _outcome(desk: Desk, asked: Interaction) -> Reply:
 
 
 async def respond(desk: Desk) -> Reply:
-    """Answer a request, or ask what came of it."""
+    """Answer a request, or ask what came of it; or show the next page of them."""
     desk.may_act()
     asked = await _asked(desk)
+    if asked is None and desk.is_paging("request"):
+        return await ask_response(desk)
     if asked is None:
         raise ConfigError("choose a request")
     chosen = forms.one_of(desk.given, "outcome", tuple(_OUTCOMES), "What came of it")

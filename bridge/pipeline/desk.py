@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import count
 from typing import TypeVar
 
@@ -18,10 +18,12 @@ from bridge.store import keys, load
 from bridge.store.connect import Store
 
 WATCH_SECONDS = 3.0
+LISTED = 30
+_MORE = "after:"  # begins the value of the option that leads to the next page of a list
 _POLL_SECONDS = 0.1
 _MOST_SEARCHED = 2000
 _MOST_STORY = 100
-_LATER = timedelta(days=1)  # another machine's clock
+_MOST_DIGITS = 20
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
 
@@ -68,9 +70,22 @@ class Desk:
         """The newest members of an index."""
         return (await load.newest(self.store, [index], limit=limit))[index]
 
-    async def oldest(self, index: str, limit: int) -> tuple[str, ...]:
-        """The oldest members of an index."""
-        return await load.older(self.store, index, than=self.now + _LATER, limit=limit)
+    async def listed(
+        self, index: str, var: str, *, is_oldest_first: bool = False
+    ) -> tuple[list[str], list[tuple[str, str]]]:
+        """A page of an index, and the option of the field `var` that leads to the next page, if there is one."""
+        start = _position(self.first(var))
+        if is_oldest_first:
+            rows = await load.page_of_oldest(self.store, index, limit=LISTED + 1, after=start or (0, ""))
+        else:
+            rows = await load.page(self.store, index, limit=LISTED + 1, before=start)
+        ids = [member for member, _ in rows[:LISTED]]
+        member, score = rows[len(ids) - 1] if rows else ("", 0)
+        return ids, [("More of them …", f"{_MORE}{score}-{member}")] if len(rows) > LISTED else []
+
+    def is_paging(self, var: str) -> bool:
+        """Whether the next page of a list was chosen there, instead of something on it."""
+        return self.first(var).startswith(_MORE)
 
     async def incident(self, typed: str) -> Incident:
         """The one incident of this host whose id begins so.
@@ -111,6 +126,12 @@ class Desk:
     def first(self, var: str) -> str:
         """What was typed into a field."""
         return forms.first(self.given, var)
+
+
+def _position(typed: str) -> tuple[int, str] | None:
+    score, _, member = typed.removeprefix(_MORE).partition("-")
+    is_one = typed.startswith(_MORE) and score.isascii() and score.isdecimal() and len(score) < _MOST_DIGITS
+    return (int(score), member) if is_one else None
 
 
 async def watched(look: Callable[[], Awaitable[T]], is_over: Callable[[T], bool]) -> T:

@@ -189,12 +189,15 @@ async def _tell(
     ids = [each.mitigation_id for each in approval.targets if each.mitigation_id]
     records = (await load.fetch(store, names=[keys.mitigation(each) for each in ids])).records.values()
     found = {each.id: each for each in records if isinstance(each, Mitigation)} | {one.id: one}
+    was, is_now = rules_of.outcome(before), rules_of.outcome(approval)
+    is_corrected = not is_answer and is_now is not was  # what had failed turned out to be in force
     return await tell(
         store,
         approval,
         tuple(found.values()),
         about="settled" if is_answer else f"{one.id}-{one.revision}-{one.state}",
-        outcome=rules_of.outcome(approval) if is_answer else None,
+        outcome=is_now if is_answer or is_corrected else None,
+        corrects=was if is_corrected else None,
         now=now,
         is_plain=is_plain,
     )

@@ -152,8 +152,7 @@ async def resolve(store: Store, origin: Origin, incident: Incident, *, text: str
     if not incident.is_own:
         raise ConfigError(f"{incident.reporter} reported it, so only {incident.reporter} can resolve it")
     newest = await _interaction(store, incident.current.interaction_id)
-    described = (Text(text=text),) if text else ()
-    item = HistoryItem(action="other", at=origin.now, descriptions=described)
+    item = HistoryItem(action="other", at=origin.now, descriptions=(Text(text=text or "resolved"),))
     document = add_history(disclosure.reread(newest).tree, (item,), purpose=Kind.REPORT.purpose)
     for reported_at in document.findall(tag("ReportTime")):
         document.remove(reported_at)  # it is now

@@ -45,6 +45,7 @@ async def tell(
     about: str,
     outcome: Outcome | None,
     now: datetime,
+    corrects: Outcome | None = None,
     is_plain: bool = False,
 ) -> Change:
     """Tell the requester how things stand; nothing where nobody asked, or may be told no more.
@@ -56,11 +57,16 @@ async def tell(
         about: what this response tells of, such as `settled`; one is sent for each.
         outcome: what came of the request, if this is the answer; None: what came after it.
         now: the time.
+        corrects: the outcome it was told before, where that turned out wrong.
         is_plain: do not read the request's document again; it may be what kills its readers.
     """
     asked, peer = await _request(store, approval, with_document=not is_plain)
-    if asked is None or (outcome is not None and asked.outcome is not None):
+    if asked is None:
         return Change()
+    if outcome is not None and asked.outcome is not corrects:  # an operator answered it by hand
+        if corrects is None:
+            return Change()
+        outcome = None
     response_id = derived_id("response", approval.id, about)
     change = Change()
     if outcome is not None:

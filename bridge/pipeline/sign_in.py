@@ -1,7 +1,8 @@
 """Signing in to the console: a code through Prosody, or a link from the command line; then a session.
 
 House rules: what a request does is the same for everybody, and the same amount of work; whether somebody is an admin is
-found out by a worker. A session that ended by itself is deleted by the next one that begins.
+found out by a worker, and while a session is in use asked again every few minutes. A session that ended by itself is
+deleted by the next one that begins.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from bridge import log
 from bridge.clients.prosody import Host as Reached
 from bridge.clients.prosody import ProsodyClient, keys_of
 from bridge.errors import BridgeError, ConflictError, UnavailableError, UnsupportedError
-from bridge.pipeline.actors import Actor, audits
+from bridge.pipeline.actors import BRIDGE, Actor, audits
 from bridge.pipeline.ids import new_id
 from bridge.policy import sign_in as rules
 from bridge.policy.change import Append, Audit, Change, Put, Queue, Sent
@@ -90,12 +91,15 @@ async def ask(store: Store, who: str, *, browser: str, origin: str, now: datetim
 async def send_code(
     store: Store, prosody: ProsodyClient, items: Sequence[bytes], *, hosts: Mapping[str, Host], now: datetime
 ) -> Sent:
-    """Send the code to who asked for it, if a Prosody of ours names that JID as an admin.
+    """Send the code to who asked for it, if a Prosody of ours names that JID as an admin; or look at a session again.
 
     Raises:
         UnavailableError: no Prosody could be asked; it is tried again while the code would still be good.
     """
-    asked = await _sign_in(store, str(json.loads(items[0])["id"]))
+    item = json.loads(items[0])
+    if "session" in item:
+        return Sent(1, await _ask_again(store, prosody, item["session"], hosts=hosts, now=now))
+    asked = await _sign_in(store, str(item["id"]))
     if asked is None or asked.via or now >= asked.expires_at:
         return Sent(1, Change())
     granted = await _roles(prosody, asked.who, hosts)
@@ -118,18 +122,46 @@ async def send_code(
 
 async def _roles(prosody: ProsodyClient, who: str, hosts: Mapping[str, Host]) -> dict[str, Role]:
     """For which hosts somebody may sign in, and as what; a Prosody that is away grants nothing."""
-    answers = await asyncio.gather(*map(prosody.describe, hosts), return_exceptions=True)
-    found: dict[str, Role] = {}
-    for (name, host), answer in zip(hosts.items(), answers, strict=True):
-        if isinstance(answer, BaseException):
-            if not isinstance(answer, UnavailableError):
-                raise answer
-            continue
-        role = rules.role_for(who, host, _admins(answer))
-        if role is not None:
-            found[name] = role
-    if not found and answers and all(isinstance(one, UnavailableError) for one in answers):
+    admins = await _admins_of(prosody, list(hosts))
+    if hosts and not admins:
         raise UnavailableError("no Prosody can say who is an admin", retry_after_seconds=2)
+    found = {name: rules.role_for(who, hosts[name], listed) for name, listed in admins.items()}
+    return {name: role for name, role in found.items() if role is not None}
+
+
+async def _ask_again(
+    store: Store, prosody: ProsodyClient, session_id: str, *, hosts: Mapping[str, Host], now: datetime
+) -> Change:
+    """End a session, or its part for a host, whose Prosody no longer names that person as an admin."""
+    session = await session_of(store, session_id)
+    if session is None:
+        return Change()
+    admins = await _admins_of(prosody, [name for name in session.hosts if name in hosts])
+    kept = {
+        name: role
+        for name, role in session.hosts.items()
+        if name not in admins or rules.role_for(session.who, hosts[name], admins[name]) is not None
+    }
+    if kept == session.hosts:
+        return Change()
+    _log.info("a session ends: no longer an admin", who=session.who, hosts=[*session.hosts.keys() - kept])
+    lost = replace(session, hosts={name: role for name, role in session.hosts.items() if name not in kept})
+    said = _audits(lost, "session.end", by=BRIDGE, now=now, more="no longer an admin")
+    if not kept:
+        return Change(drops=(session,), audits=said)
+    return Change(puts=(Put(session, replace(session, hosts=kept)),), audits=said)
+
+
+async def _admins_of(prosody: ProsodyClient, hosts: Sequence[str]) -> dict[str, list[str]]:
+    """Whom each host's Prosody names as its admins; one that is away is left out."""
+    answers = await asyncio.gather(*map(prosody.describe, hosts), return_exceptions=True)
+    found: dict[str, list[str]] = {}
+    for name, answer in zip(hosts, answers, strict=True):
+        if isinstance(answer, UnavailableError):
+            continue
+        if isinstance(answer, BaseException):
+            raise answer
+        found[name] = _admins(answer)
     return found
 
 
@@ -228,8 +260,9 @@ async def _begin(
     return session, secret
 
 
-def _audits(session: Session, action: str, *, by: Actor, now: datetime) -> tuple[Audit, ...]:
-    return audits(session.hosts, by, action, session.id, now=now, detail=session.who)
+def _audits(session: Session, action: str, *, by: Actor, now: datetime, more: str = "") -> tuple[Audit, ...]:
+    detail = f"{session.who}: {more}" if more else session.who
+    return audits(session.hosts, by, action, session.id, now=now, detail=detail)
 
 
 async def _sweep(store: Store, *, now: datetime) -> None:
@@ -244,32 +277,39 @@ async def _sweep(store: Store, *, now: datetime) -> None:
 
 async def find(store: Store, session_id: str, secret: str, *, now: datetime) -> Session | None:
     """The session of a cookie; None if there is none such, or it ended."""
-    session = await _session(store, session_id)
+    session = await session_of(store, session_id)
     if session is None or not rules.is_secret(secret, session.digest) or rules.is_over(session, now=now):
         return None
     return session
 
 
 async def touch(store: Store, session: Session, *, now: datetime) -> None:
-    """Note that somebody is still there, every few minutes."""
+    """Note that somebody is still there, every few minutes; and have a worker see that it is still an admin."""
     if now - session.seen_at < rules.NOTED_EVERY:
         return
+    item = {"id": f"{session.id}-{session.version}", "session": session.id}
+    again = Append(queue=Queue.OUTGOING, lane=f"{LANE}:{session.id}", item=item)
+    asked = (again,) if rules.is_jid(session.who) else ()
     try:
-        await commit(store, Change(puts=(Put(session, replace(session, seen_at=now)),)))
+        await commit(store, Change(puts=(Put(session, replace(session, seen_at=now)),), appends=asked))
     except ConflictError:
         return  # another tab did, or it was ended
 
 
-async def sessions(store: Store, *, now: datetime) -> list[Session]:
-    """Everybody who is in, the last to end first."""
-    members = (await load.newest(store, [keys.SESSIONS], limit=200))[keys.SESSIONS]
-    return [one for one in await _sessions(store, members) if not rules.is_over(one, now=now)]
+async def sessions(
+    store: Store, *, now: datetime, limit: int = 200, before: tuple[int, str] | None = None
+) -> tuple[list[Session], tuple[int, str] | None]:
+    """Who is in, the last to end first; and where the next page begins, None: there is none."""
+    rows = await load.page(store, keys.SESSIONS, limit=limit + 1, before=before)
+    found = await _sessions(store, [member for member, _ in rows[:limit]])
+    after = rows[limit - 1][::-1] if len(rows) > limit else None
+    return [one for one in found if not rules.is_over(one, now=now)], after
 
 
 async def end(store: Store, session: Session, *, by: Actor, now: datetime) -> None:
     """End a session, one's own or another."""
     for _ in range(_ATTEMPTS):
-        current = await _session(store, session.id)
+        current = await session_of(store, session.id)
         if current is None:
             return
         try:
@@ -281,7 +321,8 @@ async def end(store: Store, session: Session, *, by: Actor, now: datetime) -> No
     raise ConflictError("the session keeps changing; try again")
 
 
-async def _session(store: Store, session_id: str) -> Session | None:
+async def session_of(store: Store, session_id: str) -> Session | None:
+    """The session of that id, over or not."""
     return next(iter(await _sessions(store, [session_id])), None)
 
 

@@ -156,6 +156,11 @@ def spend(
     return ([], seconds) if seconds else (after, 0.0)
 
 
+def is_jid(who: str) -> bool:
+    """Whether somebody signed in as an admin of a Prosody, and not by a link from the command line."""
+    return "@" in who
+
+
 def is_over(session: Session, *, now: datetime) -> bool:
     """Whether a session ended by itself."""
     return now >= session.expires_at or now - session.seen_at >= IDLE
@@ -167,7 +172,7 @@ def allowed(session: Session, hosts: Mapping[str, Admitting]) -> dict[str, Role]
     for host, role in session.hosts.items():
         if host not in hosts:
             continue
-        limit = configured_role(session.who, hosts[host]) if "@" in session.who else role
+        limit = configured_role(session.who, hosts[host]) if is_jid(session.who) else role
         if limit is not None:
             found[host] = Role.VIEWER if Role.VIEWER in (role, limit) else role
     return found

@@ -248,6 +248,11 @@ def peers_trusted(host: str) -> str:
     return f"{PREFIX}i:trusted:{_join(host)}"
 
 
+def peers_undecided(host: str) -> str:
+    """Index of the strangers that have something in quarantine, by the time they were last seen."""
+    return f"{PREFIX}i:undecided:{_join(host)}"
+
+
 ENDPOINTS: Final = f"{PREFIX}i:endpoint:"
 """Index of all endpoints, by the time they were added."""
 DELIVERIES: Final = f"{PREFIX}i:delivery:"
@@ -343,6 +348,8 @@ def index_entries(record: Record) -> Entries:  # noqa: C901, PLR0911, PLR0912 - 
             named = {peers(record.host): entry, peer_names(record.host): (record.domain, 0)}
             if record.trust is Trust.TRUSTED:
                 named[peers_trusted(record.host)] = entry
+            if record.trust is Trust.STRANGER and record.quarantined:
+                named[peers_undecided(record.host)] = entry
             return named | ({forwarded_to(record.host): entry} if is_forwarded_to else {})
         case Endpoint():
             entry = (record.id, milliseconds(record.created_at))

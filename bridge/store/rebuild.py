@@ -21,7 +21,7 @@ _INTERACTIONS: Final = frozenset({"interactions", "held"})
 _INCIDENTS: Final = frozenset(
     {"incidents", "made", "quarantined", "reporter", "status", "account", "text", "source"}
 )
-_PEERS: Final = frozenset({"peers", "peername", "trusted", "forward"})
+_PEERS: Final = frozenset({"peers", "peername", "trusted", "undecided", "forward"})
 _OTHERS: Final = {
     "endpoint": keys.endpoint,
     "delivery": keys.delivery,

@@ -11,6 +11,7 @@ from aiohttp import web
 from bridge.pipeline import tokens
 from bridge.pipeline.actors import Actor
 from bridge.policy.record import Scope, Token
+from bridge.web.origin import origin
 from bridge.web.problems import ProblemError
 from bridge.web.state import Service
 
@@ -56,7 +57,7 @@ async def authenticate(request: web.Request, service: Service, *, now: datetime)
             headers={"WWW-Authenticate": f'{_REALM}, error="invalid_token"'},
         )
     hosts = tuple(host for host in service.settings.hosts if not token.hosts or host in token.hosts)
-    actor = Actor(name=f"token:{token.name}", origin=request.remote or "")
+    actor = Actor(name=f"token:{token.name}", origin=origin(request))
     return Caller(token=token, actor=actor, hosts=hosts)
 
 

@@ -375,3 +375,31 @@ async def test_hostile_text_is_shown_harmlessly_and_briefly(phone: Phone) -> Non
     assert "\\u202egnorw" in seen
     assert "and 480 more" in seen
     assert len(seen) < 8000
+
+
+async def test_long_lists_go_on_and_each_is_on_one_of_their_pages(phone: Phone) -> None:
+    desk = phone.desk
+    for number in range(32):
+        await desk.request(f"user{number}@a.test", text=f"asked-{number}")
+    for node, var in (("incidents", "incident"), ("approvals", "approval"), ("response", "request")):
+        answer, seen = await phone.ask(node), []
+        while True:
+            options = [one["value"] for one in fields_of(answer)[var]["options"]]
+            seen += [one for one in options if not one.startswith("after:")]
+            if options[-1] in seen:
+                break
+            answer = await phone.ask(node, answer["session"], "next", **{var: options[-1]})
+            assert answer["status"] == "executing"
+        assert len(seen) == len(set(seen)) == 32, node
+    assert "32 requests wait" in read(await phone.ask("approvals"))
+
+    for own_id in seen:
+        await desk.yes(await desk.approval(own_id))
+    await desk.work()
+    answer = await phone.ask("mitigations")
+    *first, more = (one["value"] for one in fields_of(answer)["mitigation"]["options"])
+    answer = await phone.ask("mitigations", answer["session"], "complete", mitigation=more)
+    rest = [one["value"] for one in fields_of(answer)["mitigation"]["options"]]
+    assert (len(first), len(rest), len({*first, *rest})) == (30, 2, 32)
+    for wrong in ("after:", "after:x-y", "after:" + "9" * 30 + "-a"):
+        assert (await phone.ask("mitigations", answer["session"], "complete", mitigation=wrong))["form"]

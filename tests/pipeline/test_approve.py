@@ -21,6 +21,7 @@ from bridge.pipeline.recover import set_aside
 from bridge.policy.approval import own_target
 from bridge.policy.change import Append, Change, Put, Queue, Telling
 from bridge.policy.mitigation import ProtectedError
+from bridge.policy.outcome import outcome_of
 from bridge.policy.record import (
     Approval,
     ApprovalState,
@@ -539,6 +540,13 @@ async def test_what_failed_because_every_answer_got_lost_is_noted_told_and_can_b
     assert [item.action for item in declined.document.history] == ["nothing"]
     assert told.document.history[-1].action == "block-host"
     assert (await desk.events()).count("mitigation.applied") == 1
+    request = await desk.record(keys.interaction(one.id))
+    assert request.outcome is Outcome.DONE
+    assert outcome_of(told.document, request.document) is Outcome.DONE
+    assert [kind for kind in await desk.events() if kind.startswith("request.")][-2:] == [
+        "request.declined",
+        "request.completed",
+    ]
 
     await approve.lift(desk.store, made, actor=ANNA, reason="", now=desk.now)
     await desk.work()

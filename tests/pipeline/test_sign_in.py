@@ -239,7 +239,56 @@ async def test_sessions_that_ended_by_themselves_are_deleted_by_the_next_that_be
 
     name = keys.session(old.id)
     assert (await load.fetch(store, names=[name])).records[name] is None
-    assert [one.id for one in await sign_in.sessions(store, now=later)] == [new.id]
+    assert [one.id for one in (await sign_in.sessions(store, now=later))[0]] == [new.id]
     await sign_in.touch(store, await found(store, new.id), now=later + timedelta(hours=1))
     assert (await found(store, new.id)).seen_at == later + timedelta(hours=1)
     assert await sign_in.find(store, new.id, secret, now=later + timedelta(hours=12)) is not None
+
+
+async def test_sessions_are_listed_a_page_at_a_time(store: Store) -> None:
+    begun = [(await begin(store, now=NOON + timedelta(minutes=n)))[0].id for n in range(5)]
+    seen: list[str] = []
+    before = None
+    while before is not None or not seen:
+        some, before = await sign_in.sessions(store, now=NOON, limit=2, before=before)
+        seen += [one.id for one in some]
+    assert seen == begun[::-1]
+
+
+async def test_who_is_no_longer_an_admin_loses_the_session_that_is_in_use(store: Store) -> None:
+    who = "romeo@b.test"
+    prosody = Prosody({"a.test": [who], "b.test": [who]})
+    asked = await ask(store, who)
+    await work(store, prosody)
+    begun = await enter(store, asked, prosody.told[0][2])
+    assert begun is not None
+    session, now = begun[0], NOON
+
+    async def use() -> None:
+        nonlocal now
+        now += timedelta(minutes=6)
+        await sign_in.touch(store, await found(store, session.id), now=now)
+        await work(store, prosody, now=now)
+
+    await use()
+    assert (await found(store, session.id)).hosts == session.hosts
+    prosody.admins["a.test"] = []
+    prosody.away = ("a.test", "b.test")
+    await use()
+    assert (await found(store, session.id)).hosts == session.hosts
+    prosody.away = ()
+    await use()
+    assert (await found(store, session.id)).hosts == {"b.test": Role.APPROVER}
+    prosody.admins["b.test"] = ["nurse@b.test"]
+    await use()
+    assert await sign_in.session_of(store, session.id) is None
+    for host in ("a.test", "b.test"):
+        (_, ended), *_ = await load.audits(store, host, limit=10)
+        assert (ended["action"], ended["actor"]) == ("session.end", "bridge")
+        assert ended["detail"] == "romeo@b.test: no longer an admin"
+
+
+async def test_a_session_by_a_link_is_no_prosodys_business(store: Store) -> None:
+    session, _ = await begin(store)
+    await sign_in.touch(store, session, now=NOON + timedelta(minutes=6))
+    assert (await take(store, Queue.OUTGOING, "test")).leases == ()

@@ -27,6 +27,9 @@ _PAGES: Final = {
     "incident": "/incidents/{target}",
     "triage": "/incidents/{target}",
     "peer": "/peers/{host}/{target}",
+    "send": "/incidents/{target}",
+    "send.inquire": "/sent?ids={target}",
+    "send.respond": "/sent?ids={target}",
 }
 ACTIONS: Final = (
     "approval",
@@ -134,7 +137,7 @@ def _is_wanted(one: Entry, typed: Mapping[str, str]) -> bool:
 
 def _entry(name: str, host: str, fields: Mapping[str, str]) -> Entry:
     action, target = fields["action"], fields["target"]
-    page = _PAGES.get(action.partition(".")[0], "")
+    page = _PAGES.get(action) or _PAGES.get(action.partition(".")[0], "")
     return Entry(
         position=_cursor(name) or (0, 0),
         at=datetime.fromisoformat(fields["at"]),

@@ -6,7 +6,6 @@ made from the secret in the cookie, so none is stored.
 
 import base64
 import hmac
-import ipaddress
 import secrets
 from typing import TYPE_CHECKING, Final
 
@@ -91,22 +90,3 @@ def token(browser_secret: str) -> str:
 def is_token(text: str, browser_secret: str) -> bool:
     """Whether a form came from a page that we gave this browser."""
     return hmac.compare_digest(text.encode(), token(browser_secret).encode())
-
-
-def origin(request: web.Request) -> str:
-    """The browser's address; what a proxy on this machine says, if it asks for somebody."""
-    remote = request.remote or ""
-    if not _is_loopback(remote):
-        return remote
-    said = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
-    try:
-        return str(ipaddress.ip_address(said))
-    except ValueError:
-        return remote
-
-
-def _is_loopback(text: str) -> bool:
-    try:
-        return ipaddress.ip_address(text).is_loopback
-    except ValueError:
-        return False

@@ -10,7 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from bridge.errors import MalformedError
+from bridge.policy.lookalike import alike
 from bridge.policy.record import Edition, Incident, Interaction, Peer, Record, Triage
+from bridge.policy.trust import Trust
 from bridge.store import keys, load
 from bridge.store.connect import Store
 from bridge.xep0268.model import Status
@@ -186,12 +188,89 @@ async def interactions(
     return sorted(found, key=lambda one: (one.received_at, one.way, one.id))
 
 
-async def peers(store: Store, host: str) -> list[Peer]:
-    """The peers that a host knows, last seen first; with so many that nobody looks at them all, the newest."""
-    index = keys.peers(host)
-    members = (await load.newest(store, [index], limit=_MOST_PEERS))[index]
-    names = [keys.peer(host, member) for member in members]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundPeers:
+    """A page of peers; `after` is where the next begins, None: there is none; `is_partial`: as in `Found`."""
+
+    peers: tuple[Peer, ...]
+    after: Cursor | None
+    is_partial: bool
+
+
+async def peers(
+    store: Store,
+    hosts: Iterable[str],
+    *,
+    words: str = "",
+    trust: Trust | None = None,
+    limit: int,
+    before: Cursor | None = None,
+) -> FoundPeers:
+    """A page of the peers that these hosts know, last seen first: by a part of their names, and by their trust."""
+    index = keys.peers_trusted if trust is Trust.TRUSTED else keys.peers
+    found: list[tuple[Cursor, Peer]] = []
+    indexes = {host: index(host) for host in hosts}
+    for _ in range(_MOST_SCANNED // _PAGE):
+        rows, end = await _rows(store, indexes, before, limit=_PAGE if words or trust else limit)
+        names = [keys.peer(host, domain) for (_, domain), host in rows if words in domain]
+        loaded = {(one.host, one.domain): one for one in await _peers(store, names)}
+        for position, host in rows:
+            one = loaded.get((host, position[1]))
+            if one is not None and trust in {None, one.trust}:
+                found.append((position, one))
+        before = end
+        if end is None or len(found) >= limit:
+            break
+    shown = found[:limit]
+    shown += [
+        each for each in found[limit:] if each[0] == shown[-1][0]
+    ]  # another host's: the page ends below it
+    after = shown[-1][0] if len(found) > len(shown) else before
+    return FoundPeers(
+        peers=tuple(one for _, one in shown), after=after, is_partial=after is not None and len(shown) < limit
+    )
+
+
+async def _rows(
+    store: Store, indexes: Mapping[str, str], before: Cursor | None, *, limit: int
+) -> tuple[list[tuple[Cursor, str]], Cursor | None]:
+    """What follows in these hosts' indexes, as (position, host); and the last position, None: there is no more."""
+    pages = await asyncio.gather(
+        *(load.page(store, one, limit=limit + 1, before=before) for one in indexes.values())
+    )
+    rows = sorted(
+        (
+            ((score, member), host)
+            for host, page in zip(indexes, pages, strict=True)
+            for member, score in page
+        ),
+        reverse=True,
+    )
+    kept = rows[:limit] + [each for each in rows[limit:] if rows[limit - 1][0] == each[0]]
+    return kept, kept[-1][0] if len(rows) > len(kept) else None
+
+
+async def _peers(store: Store, names: Iterable[keys.RecordName]) -> list[Peer]:
     return [one for one in await records(store, names) if isinstance(one, Peer)]
+
+
+async def undecided(store: Store, host: str, *, limit: int) -> list[Peer]:
+    """The strangers that have something in quarantine, last seen first."""
+    index = keys.peers_undecided(host)
+    members = (await load.newest(store, [index], limit=limit))[index]
+    return await peers_named(store, host, members)
+
+
+async def peers_named(store: Store, host: str, domains: Iterable[str]) -> list[Peer]:
+    """What a host knows of these peers."""
+    return await _peers(store, [keys.peer(host, domain) for domain in domains])
+
+
+async def only_alike(store: Store, host: str, index: str) -> list[tuple[str, str]]:
+    """Those of an index of a host's peers whose names only look like one that it knows, with that one."""
+    known = await known_names(store, host)
+    members = (await load.newest(store, [index], limit=_MOST_PEERS))[index]
+    return alike([one for one in members if one not in known], known)
 
 
 async def peer(store: Store, host: str, domain: str) -> Peer | None:

@@ -22,6 +22,7 @@ from bridge.policy.sign_in import allowed
 from bridge.store.connect import Store
 from bridge.web.console import cookies
 from bridge.web.console.render import SAID, STATIC, render
+from bridge.web.origin import origin
 from bridge.web.state import SERVICE, Service
 
 _log = log.get(__name__)
@@ -178,7 +179,7 @@ async def _answer(request: web.Request, handler: Handler, *, is_open: bool) -> w
         request=request,
         service=request.app[SERVICE],
         now=datetime.now(UTC),
-        origin=cookies.origin(request),
+        origin=origin(request),
         browser=cookies.browser(request) or cookies.new_browser(),
         hosts={},
     )

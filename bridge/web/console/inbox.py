@@ -5,9 +5,7 @@ from typing import Final
 
 from aiohttp import web
 
-from bridge.policy.lookalike import alike
 from bridge.policy.record import Incident, Interaction, Peer, Triage, TriageState, Way
-from bridge.policy.trust import Trust
 from bridge.store import keys, load
 from bridge.web.console import find, lists, timeline
 from bridge.web.console.guard import Visit, get
@@ -26,7 +24,7 @@ async def show(visit: Visit) -> web.Response:
     approvals, more_approvals = await lists.waiting(
         visit.store, list(visit.hosts), now=visit.now, limit=_LOOKED_AT
     )
-    strangers, beware = await _strangers(visit)
+    strangers, more_strangers, beware = await _strangers(visit)
     recent = await _recent(visit)
     troubles = await _troubles(visit, [one for one in recent if one.is_own])
     fresh = await _fresh(visit, recent)
@@ -38,7 +36,7 @@ async def show(visit: Visit) -> web.Response:
         approvals=approvals,
         more_approvals=more_approvals,
         strangers=strangers[:_SHOWN],
-        more_strangers=max(0, len(strangers) - _SHOWN),
+        more_strangers=more_strangers + max(0, len(strangers) - _SHOWN),
         beware=beware,
         troubles=troubles[:_SHOWN],
         fresh=fresh[:_SHOWN],
@@ -50,18 +48,18 @@ async def show(visit: Visit) -> web.Response:
     )
 
 
-async def _strangers(visit: Visit) -> tuple[list[Peer], list[tuple[str, str]]]:
-    """Servers nobody decided about that have something in quarantine; and names that only look known."""
-    undecided: list[Peer] = []
+async def _strangers(visit: Visit) -> tuple[list[Peer], int, list[tuple[str, str]]]:
+    """Servers nobody decided about that have something in quarantine, how many more; and names that only look known."""
+    indexes = {host: keys.peers_undecided(host) for host in visit.hosts}
+    found: list[Peer] = []
     beware: list[tuple[str, str]] = []
-    for host in visit.hosts:
-        known = await find.peers(visit.store, host)
-        held = [one for one in known if one.trust is Trust.STRANGER and one.quarantined]
-        undecided += held
-        beware += alike([one.domain for one in held], await find.known_names(visit.store, host))
-    undecided.sort(key=lambda one: one.quarantined, reverse=True)
-    settled = await _settled(visit, undecided[:_SHOWN])
-    return [one for one in undecided if (one.host, one.domain) not in settled], beware
+    for host, index in indexes.items():
+        found += await find.undecided(visit.store, host, limit=_LOOKED_AT)
+        beware += await find.only_alike(visit.store, host, index)
+    more = sum(await load.sizes(visit.store, list(indexes.values()))) - len(found)
+    found.sort(key=lambda one: one.quarantined, reverse=True)
+    settled = await _settled(visit, found[:_SHOWN])
+    return [one for one in found if (one.host, one.domain) not in settled], max(0, more), beware
 
 
 async def _settled(visit: Visit, strangers: list[Peer]) -> set[tuple[str, str]]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from statistics import median
 from typing import Final, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from aiohttp import web
 
@@ -14,13 +14,14 @@ from bridge.pipeline.peers import change_peer, decided
 from bridge.policy.lookalike import alike
 from bridge.policy.record import Peer
 from bridge.policy.trust import Rule, Trust
+from bridge.store import keys
 from bridge.web.console import find
 from bridge.web.console.guard import Refusal, Visit, get, post
 from bridge.xep0268.model import Kind
 from bridge.xmpp.jid import prep_domain
 
 Choice = TypeVar("Choice", Trust, Rule)
-_SHOWN: Final = 500
+_SHOWN: Final = 100
 _NEWEST: Final = 10
 RULES: Final = {
     "": "what its trust says",
@@ -34,25 +35,41 @@ _SAID: Final = {Trust.TRUSTED: "trusted", Trust.BLOCKED: "blocked", Trust.STRANG
 
 async def show_all(visit: Visit) -> web.Response:
     """List the peers of all hosts, last seen first."""
-    words, trust = visit.query("q").casefold(), visit.query("trust")
-    found: list[Peer] = []
+    typed = {"q": visit.query("q"), "trust": visit.query("trust")}
+    words, trust = _words(typed["q"]), typed["trust"]
+    found = await find.peers(
+        visit.store,
+        visit.hosts,
+        words=words,
+        trust=Trust(trust) if trust in set(Trust) else None,
+        limit=_SHOWN,
+        before=find.cursor(visit.query("before")),
+    )
     beware: list[tuple[str, str]] = []
     for host in visit.hosts:
-        known = await find.peers(visit.store, host)
-        others = [one.domain for one in known if one.trust is not Trust.TRUSTED]
-        beware += alike(others, await find.known_names(visit.store, host))
-        found += [one for one in known if words in one.domain and trust in {"", one.trust}]
-    found.sort(key=lambda one: (one.last_seen_at is not None, one.last_seen_at), reverse=True)
+        beware += await find.only_alike(visit.store, host, keys.peers(host))
+    kept = {name: value for name, value in typed.items() if value}
     return visit.page(
         "peers.html",
         title="Peers",
-        peers=found[:_SHOWN],
-        more=max(0, len(found) - _SHOWN),
-        typed={"q": visit.query("q"), "trust": trust},
+        peers=found.peers,
+        is_partial=found.is_partial,
+        is_first=not visit.query("before"),
+        first_page=f"/peers?{urlencode(kept)}",
+        next_page=found.after and f"/peers?{urlencode({**kept, 'before': find.written(found.after)})}",
+        typed=typed,
         trusts=tuple(Trust),
         beware=beware,
         has_several_hosts=len(visit.hosts) > 1,
     )
+
+
+def _words(typed: str) -> str:
+    """A part of a domain as it was typed, or the whole of one, as domains are stored."""
+    try:
+        return prep_domain(typed)
+    except MalformedError:
+        return typed.casefold()
 
 
 async def open_one(visit: Visit) -> web.Response:

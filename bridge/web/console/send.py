@@ -145,7 +145,7 @@ async def _send(visit: Visit, about: Matter, typed: Mapping[str, Any]) -> web.Re
 
 async def _preview(visit: Visit, about: Matter, typed: Mapping[str, Any], shown: Made) -> web.Response:
     drafts = shown.originated.interactions
-    peers = await find.peers(visit.store, about.host)
+    peers = await find.peers_named(visit.store, about.host, [one.peer for one in drafts])
     known = {one.domain: one for one in peers}
     return visit.page(
         "send_preview.html",

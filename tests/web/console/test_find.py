@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -118,3 +119,48 @@ async def test_whom_others_may_imitate_is_known_however_many_strangers_were_seen
     taken_back = replace(friend, version=1, trust=Trust.BLOCKED)
     await commit(store, Change(puts=(Put(replace(friend, version=1), taken_back),)))
     assert await find.known_names(store, "a.test") == {"a.test"}
+
+
+async def every_peer(store: Store, hosts: list[str], *, limit: int, **wanted: Any) -> list[tuple[str, str]]:
+    """The peers that one sees who goes from page to page."""
+    seen: list[tuple[str, str]] = []
+    before = None
+    while True:
+        found = await find.peers(store, hosts, limit=limit, before=before, **wanted)
+        seen += [(one.host, one.domain) for one in found.peers]
+        if found.after is None:
+            return seen
+        before = find.cursor(find.written(found.after))
+
+
+async def test_peers_are_found_a_page_at_a_time_by_name_and_trust(store: Store) -> None:
+    hosts = ["a.test", "b.test"]
+    trusts = (Trust.STRANGER, Trust.TRUSTED, Trust.BLOCKED)
+    many = [
+        Peer(host=host, domain=f"p{n}.example", trust=trusts[n % 3], last_seen_at=NOON if n % 4 else None)
+        for n in range(50)
+        for host in hosts
+    ]
+    await commit(store, Change(puts=tuple(Put(None, one) for one in many)))
+    for limit in (1, 7, 200):
+        assert sorted(await every_peer(store, hosts, limit=limit)) == sorted(
+            (one.host, one.domain) for one in many
+        )
+        assert len(await every_peer(store, hosts, limit=limit, words="p1")) == 22
+    for trust in trusts:
+        mine = sorted((one.host, one.domain) for one in many if one.trust is trust)
+        assert sorted(await every_peer(store, hosts, limit=3, trust=trust)) == mine
+
+
+async def test_only_strangers_with_something_in_quarantine_are_undecided(store: Store) -> None:
+    held, settled, trusted = (
+        Peer(host="a.test", domain=f"{name}.example", trust=trust, quarantined=count)
+        for name, trust, count in (
+            ("held", Trust.STRANGER, 2), ("settled", Trust.STRANGER, 0), ("trusted", Trust.TRUSTED, 3),
+        )
+    )  # fmt: skip
+    await commit(store, Change(puts=tuple(Put(None, one) for one in (held, settled, trusted))))
+    (one,) = await find.undecided(store, "a.test", limit=9)
+    assert one.domain == "held.example"
+    await commit(store, Change(puts=(Put(one, replace(one, trust=Trust.BLOCKED)),)))
+    assert await find.undecided(store, "a.test", limit=9) == []
