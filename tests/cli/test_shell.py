@@ -1,7 +1,15 @@
 """Completion and the manual page, as the shells and man(1) take them; held to the commands."""
 
+import fcntl
+import os
 import re
+import select
+import struct
 import subprocess
+import termios
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,6 +26,34 @@ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
 _incident_bridge
 printf '%s\\n' "${COMPREPLY[@]}"
 """
+_ZSH = r"""
+module_path=(%(root)s/usr/lib/*/zsh/*(N/) $module_path)
+fpath=(%(root)s/usr/share/zsh/functions/**/*(N/) $fpath)
+zmodload zsh/zle zsh/complete; setopt zle; autoload -Uz compinit; compinit -D -u
+bindkey -e; bindkey '^I' complete-word; unsetopt automenu alwayslastprompt listambiguous
+PS1=; RPS1=; LISTMAX=10000
+source %(script)s
+_said() { print -r -- "<$BUFFER>"; BUFFER= }; zle -N _said; bindkey '^T' _said
+print rea''dy
+"""
+_FISH = """
+source $argv[1]
+while read -l --line line
+  echo "> $line"
+  complete -C $line
+end
+"""
+_WAIT_SECONDS = 30
+WORDS = [
+    (("endpo",), {"endpoints"}),
+    (("--config", "peers", "endpoints", "ro"), {"rotate"}),
+    (("endpoints", "--json", "rot"), {"rotate"}),
+    (("endpoints", "add", "--quarantined", ""), {"exclude", "include", "only"}),
+    (("--log-level", "w"), {"warning"}),
+    (("completion", "z"), {"zsh"}),
+    (("endpoints", "rotate", "endpoints", "--he"), {"--help"}),
+    (("report", "--description", ""), set()),
+]
 
 
 @pytest.fixture(scope="module")
@@ -46,25 +82,10 @@ def completed(bash_script: Path, *words: str) -> set[str]:
 
 def test_bash_completes_every_command_and_option(bash_script: Path, root: Node) -> None:
     for node in root.walk():
-        expected = {one.path[-1] for one in node.commands}
-        expected |= {name for option in node.options for name in option.names or option.choices}
-        assert completed(bash_script, *node.path, "") == expected, node.path
+        assert completed(bash_script, *node.path, "") == expected_at(node), node.path
 
 
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (("end",), {"endpoints"}),
-        (("--config", "peers", "endpoints", "ro"), {"rotate"}),
-        (("endpoints", "--json", "rot"), {"rotate"}),
-        (("endpoints", "add", "--quarantined", ""), {"exclude", "include", "only"}),
-        (("--log-level", "w"), {"warning"}),
-        (("completion", "z"), {"zsh"}),
-        (("--config", ""), {"incident-bridge"}),
-        (("endpoints", "rotate", "endpoints", "--he"), {"--help"}),
-        (("report", "--description", ""), set()),
-    ],
-)
+@pytest.mark.parametrize(("words", "expected"), [*WORDS, (("--config", ""), {"incident-bridge"})])
 def test_bash_knows_where_in_the_line_it_is(
     bash_script: Path, words: tuple[str, ...], expected: set[str]
 ) -> None:
@@ -84,15 +105,96 @@ def test_each_shell_takes_its_script(
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_zsh_and_fish_are_told_every_command_and_option(root: Node) -> None:
-    for shell in ("zsh", "fish"):
-        text = script(shell, root)
-        for node in root.walk():
-            assert " ".join(node.path) in text
-            for option in node.options:
-                assert all(
-                    re.search(rf"(?<![a-z]){name.lstrip('-')}(?![a-z])", text) for name in option.names
-                )
+def expected_at(node: Node) -> set[str]:
+    """What a shell offers behind this command."""
+    names = {one.path[-1] for one in node.commands}
+    return names | {name for option in node.options for name in option.names or option.choices}
+
+
+@dataclass
+class Zsh:
+    """A zsh at a terminal, with nothing but our script."""
+
+    terminal: int
+
+    def read_until(self, pattern: str) -> str:
+        """What it printed until this was there."""
+        found, deadline = "", time.monotonic() + _WAIT_SECONDS
+        while not re.search(pattern, found):
+            ready, _, _ = select.select([self.terminal], [], [], max(0, deadline - time.monotonic()))
+            assert ready, f"zsh does not go on; it printed {found!r}"
+            found += os.read(self.terminal, 65536).decode()
+        return found
+
+    def completed(self, *words: str) -> set[str]:
+        """What it offers for the last of these words, or makes of it."""
+        line = " ".join(("incident-bridge", *words))
+        os.write(self.terminal, f"{line}\t\x14".encode())
+        shown = self.read_until(r"<[^<>]*>\r?\n")
+        (line_after,) = re.findall(r"<([^<>]*)>\r?\n", shown)
+        if line_after.endswith(" ") and line_after != line:
+            return {line_after.split()[-1]}
+        listed = re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", shown).splitlines()
+        rows = [one.partition(" -- ")[0] for one in listed if "incident-bridge" not in one.split(" -- ")[0]]
+        return {name for row in rows for name in row.split()}
+
+
+@pytest.fixture(scope="module")
+def zsh(root: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zsh]:
+    folder = tmp_path_factory.mktemp("zsh")
+    (folder / "script").write_text(script("zsh", root))
+    path = program("zsh")
+    (folder / "init").write_text(_ZSH % {"root": path.parent.parent / "root", "script": folder / "script"})
+    terminal, inner = os.openpty()
+    fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 1000, 300, 0, 0))
+    env = {"TERM": "dumb", "HOME": str(folder), "PATH": os.environ["PATH"]}
+    running = subprocess.Popen(
+        [path, "-f", "-i"],
+        stdin=inner,
+        stdout=inner,
+        stderr=inner,
+        cwd=folder,
+        env=env,
+        start_new_session=True,
+    )
+    os.close(inner)
+    shell = Zsh(terminal)
+    try:
+        os.write(terminal, b"source ./init\n")
+        shell.read_until("ready\r?\n")
+        yield shell
+    finally:
+        running.kill()
+        running.wait()
+        os.close(terminal)
+
+
+def test_zsh_completes_every_command_and_option(zsh: Zsh, root: Node) -> None:
+    for node in root.walk():
+        assert zsh.completed(*node.path, "") == expected_at(node), node.path
+    for words, expected in WORDS:
+        assert zsh.completed(*words) == expected, words
+
+
+def test_fish_completes_every_command_and_option(root: Node, tmp_path: Path) -> None:
+    path = tmp_path / "script"
+    path.write_text(script("fish", root))
+    asked: list[tuple[tuple[str, ...], set[str]]] = list(WORDS)
+    for node in root.walk():  # it shows options once a dash is typed
+        options = {one for one in expected_at(node) if one.startswith("-")}
+        asked.append(((*node.path, "-"), options))
+        if words := expected_at(node) - options:
+            asked.append(((*node.path, ""), words))
+    lines = [" ".join(("incident-bridge", *words)) for words, _ in asked]
+    run = [program("fish"), "--no-config", "-c", _FISH, str(path)]
+    done = subprocess.run(
+        run, input="\n".join(lines) + "\n", capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    answers = [part.splitlines() for part in re.split(r"(?m)^> ", done.stdout)[1:]]
+    for (words, expected), line, answer in zip(asked, lines, answers, strict=True):
+        assert answer[0] == line
+        offered = {one.partition("\t")[0] for one in answer[1:]}
+        assert offered == expected, words
 
 
 def test_the_manual_page_tells_every_command_with_its_options(
