@@ -298,7 +298,7 @@ def _read(host: str, status: int, body: bytes) -> dict[str, Any]:
         raise kind(f"Prosody of {host} answered {status} ({text!r}): {advice}", retry_after_seconds=5)
     try:
         answer = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnavailableError(
             f"Prosody of {host} answered no JSON; is api_url right?", retry_after_seconds=5
         ) from error
@@ -313,7 +313,7 @@ def _own_error(body: bytes) -> dict[str, Any] | None:
     """Return the module's own error; Prosody's HTTP server knows 404 too, and answers it as a page."""
     try:
         answer = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return answer if isinstance(answer, dict) and isinstance(answer.get("error"), str) else None
 

@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Iterable
 from encodings import idna
 
+from bridge.xmpp.jid import MAX_PART_BYTES
+
 _ALIKE = {  # Cyrillic, Greek, Latin letters and digits, by what they are taken for
     "a": "\u0430\u03b1\u0251",
     "b": "\u0432",
@@ -41,7 +43,8 @@ def ascii_form(address: str) -> str:
     """The address in ASCII: its domain with A-labels (RFC 5890 §2.3.2.1), what is before the @ with escapes."""
     bare, slash, resource = address.partition("/")
     local, at, domain = bare.rpartition("@")
-    labels = ".".join(_a_label(label) for label in domain.split("."))
+    is_domain = len(domain) <= MAX_PART_BYTES  # what is longer is none, and would take long
+    labels = ".".join(_a_label(label) for label in domain.split(".")) if is_domain else _escaped(domain)
     return f"{_escaped(local)}{at}{labels}{slash}{_escaped(resource)}"
 
 

@@ -5,11 +5,13 @@ House rule: what is published (API, console) and what only Prosody may reach (in
 
 import asyncio
 import contextlib
+import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from bridge import log
 from bridge.clients.prosody import keys_of
@@ -33,6 +35,7 @@ STORE_PATIENCE_SECONDS = 3.0
 SWEEP_SECONDS = 60.0
 _TIMER_ROUNDS = 50  # an endpoint that is down may have thousands; nobody else's are to wait for them
 _MAX_LINE_BYTES = 65_536
+_http_log = logging.getLogger("bridge.web.http")  # aiohttp's
 
 
 def run(settings: Settings) -> int:
@@ -98,7 +101,12 @@ async def _listening(
     # Longer than Prosody keeps an idle connection, so that it never writes into one that we just closed.
     # A query may hold the longest address there is, written in percent.
     runner = web.AppRunner(
-        app, access_log=None, keepalive_timeout=300, shutdown_timeout=5, max_line_size=_MAX_LINE_BYTES
+        app,
+        access_log=None,
+        logger=_http_log,
+        keepalive_timeout=300,
+        shutdown_timeout=5,
+        max_line_size=_MAX_LINE_BYTES,
     )
     await runner.setup()
     try:
@@ -112,6 +120,17 @@ async def _listening(
         yield
     finally:
         await runner.cleanup()
+
+
+def _without_bytes(record: logging.LogRecord) -> bool:
+    """Say of what is not HTTP only that it came; aiohttp would show it, a token in it too, however long it is."""
+    if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+        record.msg, record.args, record.exc_info = f"not HTTP: {type(record.exc_info[1]).__name__}", (), None
+        record.levelno, record.levelname = logging.INFO, "INFO"
+    return True
+
+
+_http_log.addFilter(_without_bytes)
 
 
 async def watch(service: Service) -> None:

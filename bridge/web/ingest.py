@@ -13,6 +13,7 @@ from bridge.pipeline.adhoc import Command, answer
 from bridge.pipeline.ids import new_id
 from bridge.pipeline.receive import Intake, Relayed, receive
 from bridge.policy.trust import Authentication, Direction, Stream
+from bridge.web.bodies import read_body
 from bridge.web.state import SERVICE, Service
 from bridge.webhooks import signature
 
@@ -94,7 +95,7 @@ async def handle(request: web.Request) -> web.Response:
             f'Prosody posts for a host that is not configured; add [hosts."{host}"] and its secret', host=host
         )
         return _refuse(404, f"the host {host} is not configured here")
-    body = await request.read()
+    body = await read_body(request)
     now = datetime.now(UTC)
     try:
         webhook_id = signature.verify(keys, request.headers, body, now=now.timestamp())

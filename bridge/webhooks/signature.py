@@ -36,7 +36,7 @@ def decode_secret(text: str) -> bytes:
 
 def sign(key: bytes, *, message_id: str, timestamp: int, body: bytes) -> str:
     """Sign one message; `timestamp` is Unix seconds. Returns one `v1,<base64>`."""
-    content = f"{message_id}.{timestamp}.".encode() + body
+    content = _bytes(f"{message_id}.{timestamp}.") + body
     return "v1," + base64.b64encode(hmac.digest(key, content, hashlib.sha256)).decode()
 
 
@@ -55,7 +55,7 @@ def verify(keys: Sequence[bytes], headers: Mapping[str, str], body: bytes, *, no
 
     Args:
         keys: every key accepted now; one match is enough.
-        headers: looked up in lower case.
+        headers: looked up in lower case; bytes that are no UTF-8 stand in them as lone surrogates.
         body: the bytes as they came.
         now: the receiver's Unix time in seconds.
 
@@ -64,7 +64,7 @@ def verify(keys: Sequence[bytes], headers: Mapping[str, str], body: bytes, *, no
         TimestampError: the message is more than `TOLERANCE_SECONDS` away from `now`.
     """
     message_id = headers.get("webhook-id", "")
-    if not message_id or len(message_id.encode()) > _MAX_ID_BYTES:
+    if not message_id or len(_bytes(message_id)) > _MAX_ID_BYTES:
         raise SignatureError("the header webhook-id is missing or over 256 bytes", malformed=True)
     timestamp = headers.get("webhook-timestamp", "")
     if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 12):  # noqa: PLR2004 - year 33658
@@ -75,9 +75,14 @@ def verify(keys: Sequence[bytes], headers: Mapping[str, str], body: bytes, *, no
     expected = [
         sign(key, message_id=message_id, timestamp=int(timestamp), body=body).encode() for key in keys
     ]
-    matches = [hmac.compare_digest(one.encode(), other) for one in given[:8] for other in expected]
+    matches = [hmac.compare_digest(_bytes(one), other) for one in given[:8] for other in expected]
     if not any(matches):
         raise SignatureError("signature does not match")
     if abs(now - int(timestamp)) > TOLERANCE_SECONDS:
         raise TimestampError("timestamp out of tolerance", now=now)
     return message_id
+
+
+def _bytes(text: str) -> bytes:
+    """The bytes as they came in a header."""
+    return text.encode("utf-8", "surrogateescape")

@@ -24,6 +24,7 @@ from bridge.store.connect import Store
 from bridge.web import problems
 from bridge.web.api import idempotency
 from bridge.web.auth import Caller, authenticate, require
+from bridge.web.bodies import read_body
 from bridge.web.problems import FieldError, ProblemError, invalid, not_found
 from bridge.web.state import SERVICE, Service
 
@@ -237,7 +238,7 @@ async def _data(route: Route, request: web.Request) -> bytes:
     if coding.casefold() != "identity":
         detail = "bodies are read as they are, without encoding"
         raise ProblemError("unsupported-media-type", detail, errors=(FieldError("Content-Encoding", detail),))
-    data = await request.read()
+    data = await read_body(request)
     if data and route.body is None:
         raise ProblemError("bad-request", "this takes no body")
     if data and (request.content_type != JSON or (request.charset or "utf-8").casefold() != "utf-8"):

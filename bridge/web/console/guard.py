@@ -20,6 +20,7 @@ from bridge.pipeline.actors import Actor
 from bridge.policy.sessions import Role, Session
 from bridge.policy.sign_in import allowed
 from bridge.store.connect import Store
+from bridge.web.bodies import read_body
 from bridge.web.console import cookies
 from bridge.web.console.render import SAID, STATIC, render
 from bridge.web.origin import origin
@@ -232,10 +233,13 @@ async def _admit(visit: Visit, handler: Handler, *, is_open: bool) -> web.Respon
 
 
 async def _read_form(request: web.Request) -> None:
-    """Read the form, once for all that ask for its fields."""
+    """Read the form, once for all that ask for its fields; none of our pages has one with files."""
+    if request.content_type != "application/x-www-form-urlencoded":
+        raise web.HTTPBadRequest(reason="That is no form")
+    await read_body(request)
     try:
         await request.post()
-    except (ValueError, LookupError, AssertionError) as error:  # no UTF-8, an unknown charset, no multipart
+    except (ValueError, LookupError) as error:  # no UTF-8, an unknown charset
         raise web.HTTPBadRequest(reason="That is no form") from error
 
 
