@@ -15,7 +15,7 @@ local commands_methods = {};
 local commands_mt = { __index = commands_methods };
 
 -- deps: host, keys, webhook, notice, recorded, kind_types; is_allowed(ip); clock(); is_local_domain(domain);
--- claim_reply(to, id); send(stanza) -> whether it went; new_id(); admins() -> a list of JIDs;
+-- claim_reply(to, id); send(stanza) -> whether it went; new_id(); admins() -> a list of JIDs; user_exists(username);
 -- describe() -> table; count(type, outcome); log(level, text, ...);
 -- mitigator: apply(type, data), lift(data), list(data); preview(data): each a table, or nil, why not, and the status;
 -- problem: why nothing can be done, or nil.
@@ -127,6 +127,27 @@ handlers["operator.notify"] = function (self, data)
 		local attr = { type = "chat", from = deps.host, to = to, id = deps.new_id() };
 		local list = deps.send(st.message(attr, data.text)) and sent or not_sent;
 		list:push(to);
+	end
+	return { sent = sent, not_sent = not_sent };
+end
+
+-- To users who reported somebody, and only to users of this host.
+handlers["reporters.notify"] = function (self, data)
+	local deps = self.deps;
+	local ok, why = deps.notice.check_text(data.text);
+	if not ok then return nil, why; end
+	if type(data.to) ~= "table" or #data.to < 1 or #data.to > max_stanzas then return nil, "to must be a list of 1 to 64"; end
+	local sent, not_sent = array(), array();
+	for _, to in ipairs(data.to) do
+		local prepared = type(to) == "string" and jid.prep(to) or nil;
+		local node, domain, resource = jid.split(prepared);
+		if node and domain == deps.host and not resource and deps.user_exists(node) then
+			local attr = { type = "chat", from = deps.host, to = prepared, id = deps.new_id() };
+			local list = deps.send(st.message(attr, data.text)) and sent or not_sent;
+			list:push(prepared);
+		else
+			not_sent:push(to);
+		end
 	end
 	return { sent = sent, not_sent = not_sent };
 end

@@ -17,6 +17,7 @@ local usermanager = require "core.usermanager";
 local load_roster = require "core.rostermanager".load_roster;
 local xpcall = require "util.xpcall".xpcall;
 
+local abuse = module:require "abuse";
 local new_accounts = module:require "accounts".new;
 local adhoc = module:require "adhoc_commands";
 local new_client = module:require "client".new;
@@ -61,6 +62,7 @@ local problem = url_problem or allow_problem or secret_problem
 
 local relayed = module:metric("counter", "relayed", "", "Incident IQs by kind and outcome", { "kind", "outcome" });
 local requests = module:metric("counter", "requests", "", "Requests to the bridge by outcome", { "outcome" });
+local heard = module:metric("counter", "reports_of_users", "", "Reports of users by outcome", { "outcome" });
 local commanded = module:metric("counter", "commands", "", "Commands of the bridge by type and outcome", { "type", "outcome" });
 local waiting = module:metric("gauge", "waiting", "", "Incident IQs waiting for the bridge", {}):with_labels();
 
@@ -155,7 +157,7 @@ local function client_of_bridge()
 	};
 end
 
-local client, adhoc_client = client_of_bridge(), client_of_bridge();
+local client, adhoc_client, abuse_client = client_of_bridge(), client_of_bridge(), client_of_bridge();
 
 local relay = relays.new({
 	queue = new_queue(max_queued), refusals = refusals, now = time.monotonic, clock = time.now, new_id = new_id;
@@ -172,7 +174,7 @@ local commands = new_commands {
 	kind_types = relays.kind_types, new_id = new_id;
 	is_allowed = is_allowed, is_local_domain = is_local_domain, clock = time.now, send = send, log = log;
 	claim_reply = function (to, id) return relay:claim_reply(to, id); end;
-	admins = list_admins;
+	admins = list_admins, user_exists = user_exists;
 	count = function (type, outcome) commanded:with_labels(type, outcome):add(1); end;
 	mitigator = mitigator;
 	preview = function (data) return preview:preview(data); end;
@@ -187,6 +189,13 @@ local commands = new_commands {
 local adhoc_commands = adhoc.new({
 	is_admin = is_admin, send = send, new_id = new_id, clock = time.now, log = log;
 	post = function (...) return adhoc_client:post(...); end;
+}, problem);
+
+local user_reports = abuse.new({
+	host = host, is_local_domain = is_local_domain, is_admin = is_admin, new_id = new_id, timer = timer, log = log;
+	clock = time.now, now = time.monotonic;
+	post = function (...) return abuse_client:post(...); end;
+	count = function (outcome) heard:with_labels(outcome):add(1); end;
 }, problem);
 
 -- An uncaught error would leave the peer without any answer.
@@ -258,6 +267,18 @@ for _, version in ipairs { "2", "3" } do
 	module:hook_tag("urn:xmpp:sm:" .. version, "resume", in_the_way(accounts, "refuse_resumption"), before_all);
 end
 
+-- After mod_spam_reporting, if there is one, and before mod_blocklist, which answers.
+module:depends("blocklist");
+module:add_feature(abuse.xmlns);
+module:hook("iq-set/self/urn:xmpp:blocking:block", in_the_way({
+	hear = function (_, event)
+		if event.origin.type == "c2s" then user_reports:hear_block(event.stanza, event.origin.username); end
+	end;
+}, "hear"));
+for _, kind in ipairs { "spam", "abuse", "unknown" } do
+	module:hook("spam_reporting/" .. kind .. "-report", in_the_way(user_reports, "hear_event"));
+end
+
 local refuse_incoming, refuse_outgoing = in_the_way(domains, "refuse_incoming"), in_the_way(domains, "refuse_outgoing");
 local close_doomed = in_the_way(domains, "close_doomed");
 local renew_room = in_the_way({ renew = function (_, event) mitigator:renew_room(event.room.jid); end }, "renew");
@@ -299,23 +320,26 @@ module:provides("http", {
 });
 
 function module.save()
-	return { relay = relay:save(), recorded = recorded.answers, streams = streams };
+	return { relay = relay:save(), abuse = user_reports:save(), recorded = recorded.answers, streams = streams };
 end
 
 function module.restore(saved)
 	recorded.answers = saved.recorded or recorded.answers;
 	for stream, memory in pairs(saved.streams or {}) do streams[stream] = memory; end
 	relay:restore(saved.relay or {});
+	user_reports:restore(saved.abuse or {});
 end
 
 function module.unload()
 	adhoc_commands:stop();
+	user_reports:stop();
 	relay:stop();
 end
 
 -- Before mod_s2s closes the streams.
 module:hook_global("server-stopping", function ()
 	adhoc_commands:stop();
+	user_reports:stop();
 	relay:stop();
 end);
 

@@ -29,6 +29,7 @@ local function new_world(problem)
 		end;
 		new_id = function () return "new-" .. #world.sent + 1; end;
 		admins = function () return world.admins; end;
+		user_exists = function (username) return username ~= "nobody"; end;
 		describe = function () return { host = "a.test" }; end;
 		preview = function (data) return { exists = data.account == "x@a.test" }; end;
 		mitigator = {
@@ -352,6 +353,25 @@ describe("a mitigation", function ()
 	end);
 end);
 
+describe("reporters.notify", function ()
+	it("reaches users of this host, and nobody else", function ()
+		local world = new_world();
+		local to = { "alice@a.test", "nobody@a.test", "bob@b.test", "alice@a.test/phone", "a.test" };
+		local status, content = post(world, "reporters.notify", { host = "a.test", text = "thank you", to = to });
+		assert.equal(200, status);
+		assert.same({ "alice@a.test", 4, 1 }, { content.sent[1], #content.not_sent, #world.sent });
+		assert.same({ "a.test", "alice@a.test", "chat" },
+			{ world.sent[1].attr.from, world.sent[1].attr.to, world.sent[1].attr.type });
+	end);
+
+	it("needs a text, and somebody to tell", function ()
+		for _, data in ipairs { { text = "", to = { "a@a.test" } }, { text = "x" }, { text = "x", to = {} } } do
+			data.host = "a.test";
+			assert.equal(400, (post(new_world(), "reporters.notify", data)));
+		end
+	end);
+end);
+
 describe("host.describe", function ()
 	it("tells versions, admins, capabilities and the host's own rooms", function ()
 		local muc = { type = "component", modules = { muc = {} } };
@@ -365,7 +385,7 @@ describe("host.describe", function ()
 		};
 		assert.same({ "a@a.test", "b@a.test" }, { about.admins[1], about.admins[2] });
 		assert.equal('["muc.a.test","rooms.example"]', json.encode(about.muc));
-		assert.equal('["stanza.send","operator.notify","host.describe"]', json.encode(about.capabilities));
+		assert.equal('["stanza.send","operator.notify","host.describe","reporters.notify"]', json.encode(about.capabilities));
 		assert.equal("null", tostring(about.mitigations));
 		assert.equal("13.0.1", about.prosody_version);
 	end);
