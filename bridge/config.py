@@ -103,6 +103,7 @@ class RetentionSettings(_Section):
     quarantine_days: PositiveInt = 30
     events_days: PositiveInt = 30
     deliveries_days: PositiveInt = 30
+    abuse_days: PositiveInt = 30
 
 
 class WebhookSettings(_Section):
@@ -143,6 +144,8 @@ class PolicySettings(_Section):
     quota_burst: PositiveInt = 120
     quota_strangers_per_minute: PositiveInt = 600
     quota_strangers_burst: PositiveInt = 1200
+    quota_reports_of_user_per_hour: PositiveInt = 20
+    tell_reporters: bool = False
 
     @field_validator("require_authentication")
     @classmethod

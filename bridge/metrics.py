@@ -35,6 +35,10 @@ COUNTERS = {
         "Attempts to deliver an event to an endpoint: delivered, failed (tried again) or dead; and events left.",
         ("outcome",),
     ),
+    "abuse": Description(
+        "Reports of users: counted, repeated, over-quota or full; drafts of them sent or dismissed.",
+        ("outcome",),
+    ),
     "retired": Description("Incidents deleted because their time was over.", ("from",)),
     "set_aside": Description("Items set aside because their workers died.", ("queue",)),
 }

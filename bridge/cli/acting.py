@@ -21,6 +21,7 @@ _MOST_DAYS = 3650
 _MOST_SECONDS = 86_400
 _MOST_SHOWN = 10
 Kept = TypeVar("Kept", Approval, Mitigation)
+T = TypeVar("T")
 
 
 def actor() -> Actor:
@@ -107,7 +108,7 @@ async def one_like(
     return found[0]
 
 
-async def decided(story: Awaitable[Kept]) -> Kept:
+async def decided(story: Awaitable[T]) -> T:
     """Await a decision; what cannot be done as typed is wrong usage, not a wrong configuration."""
     try:
         return await story

@@ -23,6 +23,7 @@ first steps: incident-bridge config default > config.toml, then incident-bridge 
 _INTERRUPTED = 130
 _PROGRAM = "incident-bridge"
 _GROUPS = {
+    "abuse": ("abuse",),
     "approvals": ("approvals",),
     "services": ("up", "serve", "worker"),
     "check": ("check",),

@@ -121,6 +121,20 @@ class ProsodyClient:
         sent = answer.get("sent")
         return [str(one) for one in sent] if isinstance(sent, list) else []
 
+    async def thank(self, host: str, text: str, to: Sequence[str], *, webhook_id: str) -> list[str]:
+        """Send a message to users of the host, up to 64, who reported somebody; returns whom it was sent to.
+
+        Raises:
+            UnsupportedError: the host's module cannot do that; nobody was told.
+            UnavailableError: Prosody is not reachable or refused the command; nobody is known to be told.
+        """
+        try:
+            answer = await self._command(host, "reporters.notify", {"text": text, "to": list(to)}, webhook_id)
+        except _BadRequestError as error:
+            raise UnsupportedError(str(error)) from error
+        sent = answer.get("sent")
+        return [str(one) for one in sent] if isinstance(sent, list) else []
+
     async def describe(self, host: str) -> dict[str, Any]:
         """Ask for versions, admins and capabilities of the host's Prosody."""
         return await self._command(host, "host.describe", {}, _new_id())

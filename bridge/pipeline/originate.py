@@ -55,7 +55,13 @@ class _Plan:
 
 
 async def report(
-    store: Store, origin: Origin, document: Element | Document, *, status: Status | None = None
+    store: Store,
+    origin: Origin,
+    document: Element | Document,
+    *,
+    status: Status | None = None,
+    draft: Callable[[], Awaitable[Change]] | None = None,
+    only_to: tuple[str, ...] = (),
 ) -> Originated:
     """Report an incident of this host's own to peers; the same IncidentID again is its next edition.
 
@@ -64,11 +70,13 @@ async def report(
         origin: who sends, and to whom.
         document: what is told.
         status: None: what the document says if that is resolved, else new or updated.
+        draft: says what else is stored with it, about the draft that it is made of.
+        only_to: the only peers that may ever have it; empty: any.
 
     Raises:
-        ConfigError: it is too large to send, or `origin.to` is empty.
+        ConfigError: it is too large to send, `origin.to` is empty, or one of them must not have it.
     """
-    return await _about_own(store, origin, Kind.REPORT, document, status=status)
+    return await _about_own(store, origin, Kind.REPORT, document, status=status, draft=draft, only_to=only_to)
 
 
 async def request(
@@ -241,6 +249,8 @@ async def _about_own(
     status: Status | None = None,
     about: Incident | None = None,
     action: str = "",
+    draft: Callable[[], Awaitable[Change]] | None = None,
+    only_to: tuple[str, ...] = (),
 ) -> Originated:
     """Write the next edition of an incident and queue it to each peer."""
     _, view = write_payload(origin, kind, document, status=status)
@@ -250,6 +260,7 @@ async def _about_own(
     async def plan() -> _Plan:
         known = (await load.fetch(store, names=[keys.incident(own_id)])).records[keys.incident(own_id)]
         before = known if isinstance(known, Incident) else None
+        _see_who_may(before, origin.to)
         stated = _status(before, view, status) if kind is Kind.REPORT else None
         payload, told = write_payload(origin, kind, document, status=stated)
         drafts = tuple(
@@ -261,9 +272,22 @@ async def _about_own(
             raise ConfigError("name at least one server to send it to: --to DOMAIN")
         if not drafts and status is Status.RESOLVED:
             after = replace(after, status=status, updated_at=origin.now)  # nobody is to be told
-        return _Plan(drafts=drafts, incident=(before, after))
+        if draft is not None:
+            after = replace(after, only_to=only_to)
+        more = await draft() if draft is not None else Change()
+        return _Plan(drafts=drafts, incident=(before, after), more=more)
 
     return await _store(store, origin, ids, plan, action=action or str(kind))
+
+
+def _see_who_may(known: Incident | None, to: Sequence[str]) -> None:
+    """See that nobody gets an incident made of users' reports to whom these users did not agree."""
+    others = set(to) - set(known.only_to) if known is not None and known.only_to else set()
+    if known is not None and others:
+        raise ConfigError(
+            f"incident {known.id} is not sent to {', '.join(sorted(others))}: the users whose reports it is made of "
+            f"agreed that {', '.join(known.only_to)} be told, and nobody else"
+        )
 
 
 def _status(before: Incident | None, view: Document, status: Status | None) -> Status:

@@ -9,6 +9,7 @@ from typing import Any
 from bridge import log
 from bridge.clients.prosody import ProsodyClient
 from bridge.errors import UnsupportedError
+from bridge.pipeline.abuse import thank
 from bridge.policy import notice, outgoing
 from bridge.policy.change import Change, Mark, Sent, Telling
 from bridge.policy.record import Interaction, InteractionState, Notices
@@ -20,6 +21,7 @@ from bridge.xmpp.stanza import write_request
 _log = log.get(__name__)
 
 _MAX_CALL_BYTES = 900_000  # below the 1 MiB that Prosody reads, with room for JSON's escapes
+_MESSAGES = {"notice", "text", "thank"}  # items that are no stanza of XEP-0268
 Item = dict[str, Any]
 
 
@@ -46,7 +48,9 @@ async def send_stanzas(
         return Sent(1, Change())
     if "notice" in decoded[0]:
         return Sent(1, await _tell_admins(store, prosody, host, decoded[0], now=now))
-    until = next((n for n, item in enumerate(decoded) if "notice" in item or "text" in item), len(decoded))
+    if "thank" in decoded[0]:
+        return Sent(1, await thank(store, prosody, host, decoded[0]))
+    until = next((n for n, item in enumerate(decoded) if item.keys() & _MESSAGES), len(decoded))
     sendings = await _sendings(store, decoded[:until], now=now)
     stanzas = _stanzas(decoded[:until], sendings)
     wanted = [text for text in stanzas if text is not None]

@@ -37,6 +37,8 @@ def audience(  # noqa: PLR0911 - a table of cases, each with its answer
         return None
     if asker == incident.reporter:
         return Restriction.PRIVATE
+    if incident.only_to and asker not in incident.only_to:
+        return None
     is_private = incident.restriction is Restriction.PRIVATE
     if incident.quarantined or (is_private and not incident.is_own):
         return None

@@ -43,7 +43,7 @@ def correction_recipients(incident: Incident, interaction: Interaction) -> tuple
     return tuple(domain for domain in incident.told if domain != interaction.peer)
 
 
-def objection(
+def objection(  # noqa: PLR0911 - a table of cases, each with its answer
     incident: Incident, peer: Peer, others: Iterable[Incident], *, even_private: bool
 ) -> str | None:
     """Say why one incident may not go on to one peer, although the operator asks for it; None: it may.
@@ -59,6 +59,8 @@ def objection(
     has_it.update(domain for one in same for domain in one.told)
     if incident.quarantined:
         return "it lies in quarantine"
+    if incident.only_to and peer.domain not in incident.only_to:
+        return "the users whose reports it is made of did not agree to that"
     if peer.domain in has_it:
         return f"{peer.domain} has it already"
     if peer.domain == incident.identity.name.casefold():

@@ -101,6 +101,11 @@ def deliver(endpoint_id: str, host: str, sequence: int, *, nonce: str = "") -> A
     return Append(queue=Queue.DELIVERIES, lane=endpoint_lane(endpoint_id), item=item)
 
 
+def thank(host: str, draft_id: str, at: datetime) -> Append:
+    """Queue telling users that their reports were passed on."""
+    return outgoing(host, {"id": f"{draft_id}-t{at.timestamp()}", "interaction": None, "thank": draft_id})
+
+
 def tell(host: str, text: str, *, item_id: str) -> Append:
     """Queue a message of fixed text to the host's admins."""
     return outgoing(host, {"id": item_id, "interaction": None, "text": text})

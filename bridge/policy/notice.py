@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from bridge.policy import lanes
+from bridge.policy.abuse_record import AbuseKind
 from bridge.policy.change import Change, Put, Tally, Telling, Timer
 from bridge.policy.record import Interaction, Notices
 from bridge.policy.trust import Rule
@@ -30,6 +31,12 @@ def note(notices: Notices, interaction: Interaction, *, now: datetime) -> Change
         return Change()
     tally = Tally(host=notices.host, telling=telling, peer=interaction.peer, kind=interaction.kind)
     return Change(tallies=(tally,), timers=(look(notices, telling, now=now),))
+
+
+def note_draft(notices: Notices, domain: str, kind: AbuseKind, *, now: datetime) -> Change:
+    """Count among what the admins are to be told that users began to report a domain."""
+    tally = Tally(host=notices.host, telling=Telling.NOTICE, peer=domain, kind=kind)
+    return Change(tallies=(tally,), timers=(look(notices, Telling.NOTICE, now=now),))
 
 
 def look(notices: Notices, telling: Telling, *, now: datetime) -> Timer:
@@ -70,7 +77,7 @@ def text(host: str, telling: Telling, tallies: Sequence[Tally], *, open_approval
     lines: list[str] = []
     size_bytes = 0
     for one in waiting[:_MOST_LINES]:
-        line = f"{one.peer}: {_counted(one.kind, one.count)}"
+        line = f"{one.peer}: {_said(one)}"
         size_bytes += len(line.encode()) + 1
         if size_bytes > _MOST_BYTES:
             break
@@ -85,7 +92,17 @@ def text(host: str, telling: Telling, tallies: Sequence[Tally], *, open_approval
     if open_approvals and telling is not Telling.DIGEST:
         waits = "1 request waits" if open_approvals == 1 else f"{open_approvals} requests wait"
         lines.append(f"{waits} for your yes or no: incident-bridge approvals list")
-    return "\n".join([head, *lines, "To see them: incident-bridge incidents list"])
+    if any(isinstance(one.kind, Kind) for one in waiting):
+        lines.append("To see them: incident-bridge incidents list")
+    if any(isinstance(one.kind, AbuseKind) for one in waiting):
+        lines.append("To see what users report: incident-bridge abuse list")
+    return "\n".join([head, *lines])
+
+
+def _said(tally: Tally) -> str:
+    if isinstance(tally.kind, AbuseKind):
+        return f"users report {tally.kind}"
+    return _counted(tally.kind, tally.count)
 
 
 def _counted(kind: Kind, count: int) -> str:

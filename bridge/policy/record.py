@@ -16,6 +16,7 @@ from typing import Any
 from bridge.iodef.model import HistoryItem, IncidentId, Restriction
 from bridge.iodef.model import Incident as Document
 from bridge.iodef.repair import Repair
+from bridge.policy.abuse_record import AbuseDraft
 from bridge.policy.sessions import Session, SignIn
 from bridge.policy.trust import Rule, Stream, Trust
 from bridge.xep0268.model import Kind, Status
@@ -128,6 +129,8 @@ class Incident:
         parties: domains named as source or target in the newest document.
         told: the peers that were sent this incident; corrections and its resolution go to exactly these.
         history: what this host did about it and undid, oldest first, at most `MAX_HISTORY`.
+        only_to: the only peers that may ever have it, where the users whose reports it is made of agreed to no more;
+            empty: any.
     """
 
     id: str
@@ -146,6 +149,7 @@ class Incident:
     parties: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
     history: tuple[HistoryItem, ...] = ()
+    only_to: tuple[str, ...] = ()
     version: int = 0
 
     @property
@@ -578,6 +582,7 @@ Record = (
     | Mitigation
     | SignIn
     | Session
+    | AbuseDraft
 )
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from bridge.errors import FormatError
+from bridge.policy.abuse_record import AbuseDraft
 from bridge.policy.record import (
     Approval,
     Bucket,
@@ -58,6 +59,7 @@ _CLASSES: Final[dict[str, type[Record]]] = {
     "mitigation": Mitigation,
     "sign_in": SignIn,
     "session": Session,
+    "abuse": AbuseDraft,
 }
 _RETRY_SECONDS: Final = 5  # by then a worker of the newer release has had its chance
 _BESIDE: Final = {"version", "original", "state", "state_at"}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, assert_never
 
+from bridge.policy.abuse_record import AbuseDraft, DraftState
 from bridge.policy.record import (
     Approval,
     ApprovalState,
@@ -127,6 +128,11 @@ def session(session_id: str) -> RecordName:
     return RecordName("session", _join(session_id))
 
 
+def abuse_draft(draft_id: str) -> RecordName:
+    """The draft with this id, made of users' reports."""
+    return RecordName("abuse", _join(draft_id))
+
+
 def name_of(record: Record) -> RecordName:  # noqa: C901, PLR0911, PLR0912 - one case for each record
     """The name under which this record is stored."""
     match record:
@@ -160,6 +166,8 @@ def name_of(record: Record) -> RecordName:  # noqa: C901, PLR0911, PLR0912 - one
             return sign_in(record.id)
         case Session():
             return session(record.id)
+        case AbuseDraft():
+            return abuse_draft(record.id)
     assert_never(record)
 
 
@@ -313,6 +321,16 @@ def mitigations_of_incident(incident_id: str) -> str:
     return f"{PREFIX}i:mitigation:{_join('incident', incident_id)}"
 
 
+def abuse_drafts(host: str) -> str:
+    """Index of what users of `host` reported, by the time of the last report."""
+    return f"{PREFIX}i:abuse:{_join('host', host)}"
+
+
+def abuse_drafts_open(host: str) -> str:
+    """Index of what users of `host` reported and no operator decided about, by the time of the last report."""
+    return f"{PREFIX}i:abuse:{_join('open', host)}"
+
+
 def milliseconds(moment: datetime | None) -> int:
     """A moment as an index scores it; None is the beginning of time."""
     return 0 if moment is None else round(moment.timestamp() * 1000)
@@ -378,6 +396,12 @@ def index_entries(record: Record) -> Entries:  # noqa: C901, PLR0911, PLR0912 - 
             return dict.fromkeys(lists, entry)
         case Session():
             return {SESSIONS: (record.id, milliseconds(record.expires_at))}
+        case AbuseDraft():
+            entry = (record.id, milliseconds(record.last_at))
+            lists = (abuse_drafts(record.host),)
+            if record.state is DraftState.OPEN:
+                lists += (abuse_drafts_open(record.host),)
+            return dict.fromkeys(lists, entry)
         case Bucket() | Quarantine() | Notices() | Fanout() | SignIn():
             return {}
     assert_never(record)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from bridge.policy.abuse_record import AbuseKind
 from bridge.policy.change import Queue, Tally, Telling
 from bridge.policy.record import Record
 from bridge.store import codec, keys
@@ -229,8 +230,9 @@ async def tallies(store: Store, host: str, telling: Telling) -> tuple[Tally, ...
         counts: Any = await store.redis.hgetall(keys.tallies(host, telling))
     found = []
     for member, count in counts.items():
-        kind, _, peer = member.decode().partition(" ")
-        found.append(Tally(host=host, telling=telling, peer=peer, kind=Kind(kind), count=int(count)))
+        word, _, peer = member.decode().partition(" ")
+        kind = AbuseKind(word) if word in set(AbuseKind) else Kind(word)
+        found.append(Tally(host=host, telling=telling, peer=peer, kind=kind, count=int(count)))
     return tuple(found)
 
 

@@ -30,6 +30,7 @@ _OTHERS: Final = {
     "approval": keys.approval,
     "mitigation": keys.mitigation,
     "session": keys.session,
+    "abuse": keys.abuse_draft,
 }
 Entry = tuple[str, str]
 """An index's key, and a member."""

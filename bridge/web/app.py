@@ -18,6 +18,7 @@ from bridge.clients.prosody import keys_of
 from bridge.config import Address, Settings
 from bridge.errors import ConfigError, ConflictError, UnavailableError
 from bridge.pipeline import reconcile
+from bridge.pipeline.abuse import forget_drafts
 from bridge.pipeline.retain import empty_quarantine, forget_deliveries, trim_events
 from bridge.store import lanes, load
 from bridge.store.connect import check_durability, close, open_store
@@ -161,6 +162,7 @@ async def sweep_once(service: Service) -> None:
     await _tried(forget_deliveries(store, days=kept.deliveries_days, now=now))
     for host in service.settings.hosts:
         await _tried(trim_events(store, host, days=kept.events_days, now=now))
+        await _tried(forget_drafts(store, host, days=kept.abuse_days, now=now))
         days = kept.quarantine_days
         count = await _tried(empty_quarantine(store, host, days=days, now=now))
         if count:

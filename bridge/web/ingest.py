@@ -5,17 +5,29 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from bridge import log
-from bridge.errors import Condition, ErrorType, SignatureError, TimestampError, UnavailableError
+from bridge.errors import (
+    Condition,
+    ErrorType,
+    MalformedError,
+    SignatureError,
+    TimestampError,
+    UnavailableError,
+)
+from bridge.pipeline import abuse
 from bridge.pipeline.adhoc import Command, answer
 from bridge.pipeline.ids import new_id
 from bridge.pipeline.receive import Intake, Relayed, receive
+from bridge.policy.abuse import UserReport
+from bridge.policy.abuse_record import AbuseKind
+from bridge.policy.admit import WATERMARK
 from bridge.policy.trust import Authentication, Direction, Stream
 from bridge.web.bodies import read_body
 from bridge.web.state import SERVICE, Service
 from bridge.webhooks import signature
+from bridge.xmpp.jid import Jid
 
 _log = log.get(__name__)
 
@@ -80,8 +92,37 @@ class CommandBody(BaseModel):
     data: CommandDataBody
 
 
-_MESSAGE: TypeAdapter[Body | CommandBody] = TypeAdapter(
-    Annotated[Body | CommandBody, Field(discriminator="type")]
+class UserReportBody(BaseModel):
+    """What one user reported; `at` is when, by Prosody's clock."""
+
+    reporter: str = Field(max_length=3100)
+    jid: str = Field(max_length=3100)
+    kind: AbuseKind
+    text: str = Field(max_length=2000)
+    stanza_ids: list[Annotated[str, Field(max_length=512)]] = Field(max_length=10)
+    report_origin: bool
+    third_party: bool
+    is_own: bool
+    is_admin: bool
+    at: AwareDatetime
+
+
+class UserReportsDataBody(BaseModel):
+    """`data` of `abuse.reported`."""
+
+    items: list[UserReportBody] = Field(min_length=1, max_length=MAX_ITEMS)
+
+
+class UserReportsBody(BaseModel):
+    """A whole message with what users reported."""
+
+    type: Literal["abuse.reported"]
+    timestamp: str
+    data: UserReportsDataBody
+
+
+_MESSAGE: TypeAdapter[Body | CommandBody | UserReportsBody] = TypeAdapter(
+    Annotated[Body | CommandBody | UserReportsBody, Field(discriminator="type")]
 )
 
 
@@ -115,11 +156,19 @@ async def handle(request: web.Request) -> web.Response:
             problem=text,
         )
         return _refuse(400, text)
+    return await _answer(service, host, webhook_id, message, now)
+
+
+async def _answer(
+    service: Service, host: str, webhook_id: str, message: Body | CommandBody | UserReportsBody, now: datetime
+) -> web.Response:
     match message:
         case Body():
             return await _receive(service, host, webhook_id, _batch(message), now)
         case CommandBody():
             return await _command(service, host, webhook_id, message.data, now)
+        case UserReportsBody():
+            return await _hear(service, host, webhook_id, message.data, now)
 
 
 async def _receive(
@@ -165,6 +214,43 @@ async def _command(
         _log.error("an admin's command failed", host=host, reason=str(error))
         return _refuse(503, "the store does not answer")
     return web.Response(body=body, content_type="application/json")
+
+
+async def _hear(
+    service: Service, host: str, webhook_id: str, data: UserReportsDataBody, now: datetime
+) -> web.Response:
+    """Count what users reported, unless the store is so full that strangers are refused as well."""
+    if service.fill >= WATERMARK:
+        return _refuse(503, "the store is full")
+    hearing = abuse.Hearing(host=host, rules=service.settings.policy, key=service.keys[host][0])
+    reports = [one for body in data.items if (one := _user_report(service, host, body, now)) is not None]
+    try:
+        await abuse.hear(service.store, hearing, reports, webhook_id=webhook_id, now=now)
+    except UnavailableError as error:
+        _log.error("what users reported waits in Prosody", host=host, reason=str(error))
+        return _refuse(503, "the store does not answer")
+    return web.Response(body=abuse.TAKEN, content_type="application/json")
+
+
+def _user_report(service: Service, host: str, body: UserReportBody, now: datetime) -> UserReport | None:
+    """Read one report; None, and a line in the log, where it names no JID as we know them."""
+    try:
+        jid, reporter = Jid.parse(body.jid), Jid.parse(body.reporter).bare
+    except MalformedError as error:
+        _log.warning("a user's report names no JID", host=host, reason=str(error))
+        return None
+    return UserReport(
+        reporter=reporter,
+        jid=jid,
+        kind=body.kind,
+        text=body.text,
+        stanza_ids=tuple(body.stanza_ids),
+        may_go_to_origin=body.report_origin,
+        may_go_to_others=body.third_party,
+        is_own=body.is_own or jid.domain in service.settings.hosts,
+        is_admin=body.is_admin or jid.bare in service.settings.hosts[host].admins,
+        at=min(body.at, now),
+    )
 
 
 def _wait(count: int) -> web.Response:

@@ -12,6 +12,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 from pydantic import SecretStr
 
 from bridge.config import HostSettings, Settings
+from bridge.pipeline import abuse
 from bridge.policy.change import Queue
 from bridge.store import load
 from bridge.store.connect import Durability, Store
@@ -151,3 +152,55 @@ async def test_what_is_no_command_is_refused(post: Post, change: dict[str, Any],
     body = command()
     found, answer = await post({**body, "data": {**body["data"], **change}})
     assert (found, "error" in answer) == (status, True)
+
+
+def user_reports(*reporters: str, **more: Any) -> dict[str, Any]:
+    items = [
+        {
+            "reporter": f"{who}@a.test",
+            "jid": "spam@b.test",
+            "kind": "spam",
+            "text": "buy this",
+            "stanza_ids": [],
+            "report_origin": True,
+            "third_party": False,
+            "is_own": False,
+            "is_admin": False,
+            "at": "2026-11-21T03:00:00Z",
+            **more,
+        }
+        for who in reporters
+    ]
+    return {"type": "abuse.reported", "timestamp": "2026-11-21T03:00:00Z", "data": {"items": items}}
+
+
+async def test_what_users_report_is_taken_also_without_a_worker(post: Post, store: Store) -> None:
+    assert await post(user_reports("alice", "bob"), seen=None) == (200, {"ok": True})
+    (draft,) = await abuse.waiting(store, "a.test", limit=5)
+    assert (draft.domain, draft.reports, draft.agreed) == ("b.test", 2, 2)
+
+
+async def test_a_host_of_the_bridge_is_never_a_proposal_whatever_prosody_says(
+    post: Post, store: Store
+) -> None:
+    await post(user_reports("alice", jid="admin@a.test"))
+    (draft,) = await abuse.waiting(store, "a.test", limit=5)
+    assert draft.is_own
+    assert not draft.may_be_sent
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"kind": "boredom"}, 400),
+        ({"text": "x" * 2001}, 400),
+        ({"at": "yesterday"}, 400),
+        ({"report_origin": None}, 400),
+        ({"jid": "@"}, 200),
+    ],
+)
+async def test_what_is_no_report_of_a_user_makes_no_draft(
+    post: Post, store: Store, change: dict[str, Any], status: int
+) -> None:
+    assert (await post(user_reports("alice", **change)))[0] == status
+    assert await abuse.waiting(store, "a.test", limit=5) == []

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from bridge.policy.record import Incident, Interaction, Peer, Triage, TriageState, Way
 from bridge.store import keys, load
-from bridge.web.console import find, lists, timeline
+from bridge.web.console import abuse, find, lists, timeline
 from bridge.web.console.guard import Visit, get
 from bridge.xep0268.model import Status
 
@@ -24,17 +24,20 @@ async def show(visit: Visit) -> web.Response:
     approvals, more_approvals = await lists.waiting(
         visit.store, list(visit.hosts), now=visit.now, limit=_LOOKED_AT
     )
+    drafts, more_drafts = await abuse.waiting(visit)
     strangers, more_strangers, beware = await _strangers(visit)
     recent = await _recent(visit)
     troubles = await _troubles(visit, [one for one in recent if one.is_own])
     fresh = await _fresh(visit, recent)
     reasons = visit.service.reasons()
-    total = len(approvals) + len(strangers) + len(troubles) + len(reasons) + len(beware) + len(fresh)
+    waiting = (approvals, drafts, strangers, troubles, reasons, beware, fresh)
     return visit.page(
         "inbox.html",
         title="Inbox",
         approvals=approvals,
         more_approvals=more_approvals,
+        drafts=[abuse.shown(one) for one in drafts],
+        more_drafts=more_drafts,
         strangers=strangers[:_SHOWN],
         more_strangers=more_strangers + max(0, len(strangers) - _SHOWN),
         beware=beware,
@@ -43,7 +46,7 @@ async def show(visit: Visit) -> web.Response:
         more_fresh=max(0, len(fresh) - _SHOWN),
         reasons=reasons,
         is_durable=visit.service.durability.mode == "disk",
-        is_empty=total == 0,
+        is_empty=not any(waiting),
         has_several_hosts=len(visit.hosts) > 1,
     )
 

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from bridge.web.console import (
     about,
+    abuse,
     acting,
     approvals,
     audit,
@@ -26,6 +27,7 @@ from bridge.web.console import (
 PAGES: Final = (
     sign_in,
     inbox,
+    abuse,
     approvals,
     incidents,
     incident,

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from bridge.config import HostSettings, ServerSettings, Settings
+from bridge.pipeline.abuse import waiting
 from bridge.pipeline.sign_in import make_link
 from bridge.policy.change import Change, Put
 from bridge.policy.record import (
@@ -40,6 +41,7 @@ from bridge.web.console.guard import HEADERS
 from bridge.web.state import SERVICE, Service
 from bridge.webhooks.signature import decode_secret
 from tests.pipeline.conftest import server, store
+from tests.pipeline.test_abuse import hear, report
 from tests.web.console.test_find import incident
 
 __all__ = ["server", "store"]
@@ -320,3 +322,41 @@ def test_no_text_brings_markup_or_a_character_that_deceives_the_eye(text: str) -
     assert "<" not in shown
     hidden = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
     assert not {unicodedata.category(one) for one in shown if one not in "\n\t"} & hidden
+
+
+async def test_one_button_sends_what_users_report_and_once(browse: Open, store: Store) -> None:
+    await hear(
+        store, report(text="<script>alert(1)</script>\u202e"), report("bob", "admin@a.test", is_own=True)
+    )
+    viewer = await (await (await browse(a=Role.VIEWER)).get("/")).text()
+    assert "spam from b.test" in viewer
+    assert "Send report" not in viewer
+    client = await browse(a=Role.APPROVER)
+    page = await (await client.get("/")).text()
+    assert "<script>alert" not in page
+    assert "\\u202e" in page
+    assert "this server itself" in page
+    assert page.count("Send report to") == 1
+    assert "alice" not in page
+    (path,) = re.findall(r'action="(/abuse/[a-z0-9]+/send)">(?:(?!</form>).)*Send report to', page, re.DOTALL)
+    (word,) = set(re.findall(rf'action="{path}">.*?name="once" value="([^"]+)"', page, re.DOTALL))
+    csrf = {"csrf": await token(client, "/"), "once": word}
+    first = await client.post(path, data=csrf, allow_redirects=False)
+    again = await client.post(path, data=csrf, allow_redirects=False)
+    assert first.status == again.status == 303
+    assert first.headers["Location"] == again.headers["Location"]
+    assert first.headers["Location"].startswith("/incidents/")
+    assert [one.domain for one in await waiting(store, "a.test", limit=5)] == ["a.test"]
+
+
+async def test_one_button_sends_nothing_of_what_users_report(browse: Open, store: Store) -> None:
+    await hear(store, report(may_go_to_origin=False))
+    client = await browse(a=Role.APPROVER)
+    page = await (await client.get("/")).text()
+    assert "It cannot be sent" in page
+    (path,) = re.findall(r'formaction="(/abuse/[a-z0-9]+/dismiss)"', page)
+    stranger = await browse(b=Role.APPROVER)
+    assert (await send(stranger, path, page="/")).status == 404
+    assert (await send(client, path, page="/")).headers["Location"] == "/?said=abuse-dismissed"
+    assert (await send(client, path, page="/")).headers["Location"] == "/?said=abuse-late"
+    assert await waiting(store, "a.test", limit=5) == []

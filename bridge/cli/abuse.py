@@ -1,0 +1,188 @@
+"""`abuse list|show|send|dismiss`: what users of this server report about others (XEP-0377), and a yes or no to it.
+
+House rule: what users wrote reaches the terminal only through `cell`.
+"""
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+
+from bridge.cli.acting import actor, decided, now_utc
+from bridge.cli.arguments import Commands, UsageError, command, group
+from bridge.cli.lookalike import address_cell
+from bridge.cli.output import Exit, Terminal, cell, count, moment
+from bridge.cli.stored import NotFoundError, hosts_of, opened
+from bridge.config import Settings, load_settings
+from bridge.pipeline import abuse as stories
+from bridge.pipeline.drafts import Origin
+from bridge.pipeline.ids import new_id
+from bridge.policy import abuse
+from bridge.policy.abuse_record import AbuseDraft, DraftState
+from bridge.store import keys
+from bridge.store.connect import Store
+
+_LABEL = 12
+_MOST = 500
+
+
+def add(commands: Commands, common: argparse.ArgumentParser) -> None:
+    """Declare the commands."""
+    inner = group(commands, common, "abuse", "what your users report: list, show, send, dismiss")
+    listing = command(inner, common, "list", list_drafts, "list what users report and waits for you")
+    listing.add_argument("--all", action="store_true", help="also what you decided about")
+    listing.add_argument("--host", help="only what users of this host report")
+    showing = command(inner, common, "show", show, "show what users report, and what would be sent")
+    sending = command(inner, common, "send", send, "say yes: send it to the domain that it is about")
+    sending.add_argument("--with-words", action="store_true", help="also what users wrote who agreed to it")
+    dismissing = command(inner, common, "dismiss", dismiss, "say no: nothing is sent, and it is counted anew")
+    for parser in (showing, sending, dismissing):
+        parser.add_argument("id", metavar="ID", help="its id, or enough of its beginning, or the domain")
+        parser.add_argument("--host", help="only of users of this host")
+
+
+def list_drafts(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """Print what users report."""
+    settings = load_settings(arguments.config)
+    hosts = hosts_of(settings, arguments.host)
+    found = asyncio.run(_list(settings, hosts, is_all=arguments.all))
+    if terminal.is_json:
+        terminal.json({"drafts": [abuse.shown(one) for one in found]})
+        return Exit.OK
+    if not found:
+        terminal.say("Your users reported nothing yet." if arguments.all else "Nothing waits for you.")
+        return Exit.OK
+    rows = [
+        (one.id, address_cell(one.domain), one.kind, one.reports, one.agreed, one.state, one.last_at)
+        for one in found
+    ]
+    terminal.table(("ID", "ABOUT", "KIND", "REPORTS", "MAY BE SENT", "STATE", "LAST"), rows)
+    waiting = [one for one in found if one.state is DraftState.OPEN]
+    if waiting:
+        terminal.say(f"\nTo see what they report: incident-bridge abuse show {waiting[0].id[:6]}")
+    return Exit.OK
+
+
+async def _list(settings: Settings, hosts: Sequence[str], *, is_all: bool) -> list[AbuseDraft]:
+    async with opened(settings) as store:
+        return await _drafts(store, hosts, is_all=is_all)
+
+
+async def _drafts(store: Store, hosts: Sequence[str], *, is_all: bool) -> list[AbuseDraft]:
+    index = keys.abuse_drafts if is_all else keys.abuse_drafts_open
+    found = [one for host in hosts for one in await stories.listed(store, index(host), limit=_MOST)]
+    return sorted(found, key=lambda one: one.last_at, reverse=True)
+
+
+async def _find(store: Store, settings: Settings, arguments: argparse.Namespace) -> AbuseDraft:
+    hosts = hosts_of(settings, arguments.host)
+    wanted = arguments.id.strip().casefold()
+    if not wanted:
+        raise UsageError("ID is empty; see: incident-bridge abuse list")
+    known = await _drafts(store, hosts, is_all=True)
+    about = [one for one in known if one.domain == wanted]
+    found = [one for one in about if one.state is DraftState.OPEN] or about
+    found = found or [one for one in known if one.id.startswith(wanted)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise NotFoundError(
+            f"nothing that users report is called {wanted}; see: incident-bridge abuse list --all"
+        )
+    ids = "\n".join(f"  {one.id}  {one.kind}  {one.domain}" for one in found)
+    raise NotFoundError(f"several are called {wanted}; type more of the id:\n{ids}")
+
+
+def show(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """Print one draft."""
+    settings = load_settings(arguments.config)
+    draft = asyncio.run(_show(settings, arguments))
+    if terminal.is_json:
+        terminal.json(abuse.shown(draft))
+        return Exit.OK
+    print_draft(draft, terminal)
+    return Exit.OK
+
+
+async def _show(settings: Settings, arguments: argparse.Namespace) -> AbuseDraft:
+    async with opened(settings) as store:
+        return await _find(store, settings, arguments)
+
+
+def print_draft(draft: AbuseDraft, terminal: Terminal) -> None:
+    """Print whom users accuse, what they wrote, and what a yes would do."""
+    terminal.line(
+        terminal.marked(f"Users of {cell(draft.host)} report {cell(abuse.headline(draft))}", "title")
+    )
+    users = count(draft.reporters, "user")
+    for label, value in (
+        ("Id", draft.id),
+        ("State", draft.state),
+        ("Reports", f"{draft.reports} by {users}; {draft.agreed} may be passed on to {draft.domain}"),
+        ("First", moment(draft.first_at)),
+        ("Last", moment(draft.last_at)),
+        ("Decided by", f"{draft.decided_by}, {moment(draft.decided_at)}" if draft.decided_by else ""),
+        ("Incident", draft.incident_id or ""),
+    ):
+        if value:
+            terminal.line(f"  {label:{_LABEL}} {cell(value)}")
+    terminal.title("Whom")
+    for one in draft.accused:
+        admin = ", an admin of this server" if one.is_admin else ""
+        agreed = f"{one.agreed} may be passed on"
+        terminal.line(f"  {address_cell(one.jid)}: {count(one.reports, 'report')}, {agreed}{admin}")
+    if draft.left_out:
+        terminal.line(f"  and {count(draft.left_out, 'report')} about others there")
+    if draft.words:
+        terminal.title("What users wrote")
+    for words in draft.words:
+        agreed = "" if words.agreed else " (not to be passed on)"
+        terminal.line(f"  about {address_cell(words.jid)}{agreed}: {cell(words.text)}")
+    _advise(draft, terminal)
+
+
+def _advise(draft: AbuseDraft, terminal: Terminal) -> None:
+    terminal.line()
+    why = abuse.objection(draft)
+    if why is None:
+        terminal.say(f"Yes: incident-bridge abuse send {draft.id[:8]}")
+    else:
+        terminal.say(f"It cannot be sent: {cell(why)}")
+    if draft.state is DraftState.OPEN:
+        terminal.say(f"No: incident-bridge abuse dismiss {draft.id[:8]}")
+
+
+def send(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """Say yes."""
+    settings = load_settings(arguments.config)
+    draft = asyncio.run(_send(settings, arguments))
+    if terminal.is_json:
+        terminal.json(abuse.shown(draft))
+    else:
+        terminal.say(f"It is being sent to {address_cell(draft.domain)}.")
+        terminal.say(f"To see what comes of it: incident-bridge incidents show {cell(draft.incident_id)}")
+    return Exit.OK
+
+
+async def _send(settings: Settings, arguments: argparse.Namespace) -> AbuseDraft:
+    async with opened(settings) as store:
+        draft = await _find(store, settings, arguments)
+        origin = Origin(host=draft.host, to=(), now=now_utc(), new_id=new_id, actor=actor())
+        await decided(stories.send(store, origin, draft.id, with_words=arguments.with_words))
+        return await stories.find(store, draft.id)
+
+
+def dismiss(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """Say no."""
+    settings = load_settings(arguments.config)
+    draft = asyncio.run(_dismiss(settings, arguments))
+    if terminal.is_json:
+        terminal.json(abuse.shown(draft))
+    else:
+        terminal.say("Dismissed; nothing is sent. What users report from now on is counted anew.")
+    return Exit.OK
+
+
+async def _dismiss(settings: Settings, arguments: argparse.Namespace) -> AbuseDraft:
+    async with opened(settings) as store:
+        draft = await _find(store, settings, arguments)
+        return await decided(stories.dismiss(store, draft.id, actor=actor(), now=now_utc()))

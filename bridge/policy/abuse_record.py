@@ -1,0 +1,120 @@
+"""What is kept of the reports of a host's own users (XEP-0377): the draft of an incident.
+
+House rule: who reported is kept as a keyed hash, and by name only where the operator wants them thanked; neither ever
+leaves the bridge for another server.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class AbuseKind(StrEnum):
+    """What users say that it is."""
+
+    SPAM = "spam"
+    ABUSE = "abuse"
+    OTHER = "other"
+
+
+class DraftState(StrEnum):
+    """Whether an operator is asked."""
+
+    OPEN = "open"  # waits for a yes or no
+    SENT = "sent"  # what was known then went to the accused domain
+    DISMISSED = "dismissed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accused:
+    """One JID that users reported.
+
+    Attributes:
+        jid: a bare JID or a domain; no resource, in which a user could write what he likes.
+        reports: of how many users; each counts once.
+        agreed: how many of these agreed that it be passed on to the accused domain; nothing else is ever sent.
+        agreed_others: how many of the latter agreed that it go to others as well.
+        is_admin: it is an admin of this host.
+        reporters: whose reports these are, hashed; see `abuse.MAX_REPORTERS`.
+    """
+
+    jid: str
+    reports: int = 0
+    agreed: int = 0
+    agreed_others: int = 0
+    is_admin: bool = False
+    reporters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """What a user wrote about it; hostile text, to be shown as just that.
+
+    Attributes:
+        agreed: whether the user agreed that it be passed on to the accused domain.
+    """
+
+    jid: str
+    text: str
+    at: datetime
+    agreed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbuseDraft:
+    """What users of `host` reported about JIDs of `domain`, of one kind; sent to nobody before an operator says so.
+
+    Attributes:
+        id: of (host, domain, kind), so there is one draft for all of it.
+        created_at: when the first report came; with the id it names the incident that is made of it.
+        accused: at most `abuse.MAX_ACCUSED`; `left_out` counts reports about more of them.
+        first_at, last_at: of all reports; `agreed_first_at`, `agreed_last_at`: of those that may be sent.
+        words, stanza_ids: the first of them; ids are those that users' archives gave to what they reported.
+        is_own: the domain is this server's own.
+        thank: users to thank once it is sent, by name; empty unless `policy.tell_reporters`.
+        thanking: those who are being told.
+        incident_id: the incident that it became, once it was sent.
+        decided_by: who, as in `change.Audit`.
+    """
+
+    id: str
+    host: str
+    domain: str
+    kind: AbuseKind
+    created_at: datetime
+    first_at: datetime
+    last_at: datetime
+    is_own: bool = False
+    state: DraftState = DraftState.OPEN
+    accused: tuple[Accused, ...] = ()
+    left_out: int = 0
+    agreed_first_at: datetime | None = None
+    agreed_last_at: datetime | None = None
+    words: tuple[Words, ...] = ()
+    stanza_ids: tuple[tuple[str, str], ...] = ()
+    thank: tuple[str, ...] = ()
+    thanking: tuple[str, ...] = ()
+    incident_id: str | None = None
+    decided_by: str = ""
+    decided_at: datetime | None = None
+    version: int = 0
+
+    @property
+    def reports(self) -> int:
+        """How many reports, each user's once about each JID."""
+        return sum(one.reports for one in self.accused) + self.left_out
+
+    @property
+    def agreed(self) -> int:
+        """How many of them may be sent to the accused domain."""
+        return sum(one.agreed for one in self.accused)
+
+    @property
+    def reporters(self) -> int:
+        """How many different users reported it, as far as they are told apart."""
+        return len({who for one in self.accused for who in one.reporters})
+
+    @property
+    def may_be_sent(self) -> bool:
+        """Whether one yes sends it."""
+        return self.state is DraftState.OPEN and not self.is_own and self.agreed > 0

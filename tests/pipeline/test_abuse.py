@@ -1,0 +1,196 @@
+"""Users' reports on a real store: counted once, sent by one yes, told to nobody else."""
+
+import asyncio
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any, cast
+
+import pytest
+
+from bridge.errors import ConfigError
+from bridge.pipeline import abuse as stories
+from bridge.pipeline import originate
+from bridge.pipeline.abuse import Hearing
+from bridge.pipeline.actors import Actor
+from bridge.pipeline.drafts import Origin
+from bridge.policy import notice
+from bridge.policy.abuse import UserReport
+from bridge.policy.abuse_record import AbuseDraft, AbuseKind, DraftState
+from bridge.policy.change import Telling
+from bridge.policy.disclosure import reread
+from bridge.policy.record import Interaction
+from bridge.store import keys, load
+from bridge.store.connect import Store
+from bridge.xep0268.model import Kind
+from bridge.xmpp import xml
+from bridge.xmpp.jid import Jid
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+ACTOR = Actor(name="admin@a.test")
+
+
+@dataclass(frozen=True)
+class Rules:
+    quota_reports_of_user_per_hour: int = 20
+    tell_reporters: bool = False
+    answer_seconds: int = 300
+    give_up_seconds: int = 86_400
+
+
+def report(reporter: str = "alice", jid: str = "spam@b.test", **more: object) -> UserReport:
+    made = UserReport(
+        reporter=f"{reporter}@a.test",
+        jid=Jid.parse(jid),
+        kind=AbuseKind.SPAM,
+        text="buy this",
+        stanza_ids=(),
+        may_go_to_origin=True,
+        may_go_to_others=False,
+        is_own=False,
+        is_admin=False,
+        at=NOW,
+    )
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+async def hear(store: Store, *reports: UserReport, rules: Rules | None = None, webhook_id: str = "") -> None:
+    hearing = Hearing(host="a.test", rules=rules or Rules(), key=b"k" * 32)
+    await stories.hear(store, hearing, reports, webhook_id=webhook_id or f"w{id(reports)}", now=NOW)
+
+
+async def drafts(store: Store) -> list[AbuseDraft]:
+    return await stories.waiting(store, "a.test", limit=10)
+
+
+def origin(ids: Any = None) -> Origin:
+    numbers = ids or count()
+    return Origin(host="a.test", to=(), now=NOW, new_id=lambda: f"s{next(numbers)}", actor=ACTOR)
+
+
+async def payload_of(store: Store, one: Interaction) -> str:
+    name = keys.interaction(one.id)
+    found = (await load.fetch(store, names=[name], originals=True)).records[name]
+    assert isinstance(found, Interaction)
+    assert found.original is not None
+    return found.original.decode()
+
+
+async def test_a_thousand_reports_are_one_draft_and_one_notice(store: Store) -> None:
+    for start in range(0, 1000, 64):
+        batch = [report(f"user{number}") for number in range(start, min(1000, start + 64))]
+        await hear(store, *batch, webhook_id=f"w{start}")
+    (draft,) = await drafts(store)
+    assert (draft.reports, draft.agreed) == (1000, 1000)
+    assert await store.redis.zcard(keys.TIMERS) == 1
+    waiting = await load.tallies(store, "a.test", Telling.NOTICE)
+    assert [one.count for one in waiting] == [1]
+    text = notice.text("a.test", Telling.NOTICE, waiting)
+    assert "b.test: users report spam" in text
+    assert "incident-bridge abuse list" in text
+    assert "buy this" not in text
+
+
+async def test_a_batch_that_is_sent_twice_counts_once(store: Store) -> None:
+    for _ in range(2):
+        await hear(store, report(), report("bob"), webhook_id="same")
+    (draft,) = await drafts(store)
+    assert draft.reports == 2
+    health = await load.health(store)
+    assert health.counters["abuse", "counted"] == 2
+
+
+async def test_batches_at_the_same_time_lose_nothing(store: Store) -> None:
+    await asyncio.gather(*(hear(store, report(f"user{n}"), webhook_id=f"w{n}") for n in range(6)))
+    (draft,) = await drafts(store)
+    assert draft.reports == 6
+
+
+async def test_one_yes_sends_what_was_agreed_to_and_nothing_else(store: Store, schema: Any) -> None:
+    secret = report("bob", "quiet@b.test", may_go_to_origin=False, text="only for you")
+    await hear(store, report(), secret)
+    (draft,) = await drafts(store)
+    sent = await stories.send(store, origin(), draft.id, with_words=True)
+    (one,) = sent.interactions
+    assert (one.peer, one.kind) == ("b.test", Kind.REPORT)
+    text = await payload_of(store, one)
+    assert "spam@b.test" in text
+    assert "buy this" in text
+    for hidden in ("quiet@b.test", "only for you", "alice", "bob"):
+        assert hidden not in text
+    assert schema.validate(xml.parse(text.encode())[0]), schema.error_log
+    after = await stories.find(store, draft.id)
+    assert (after.state, after.decided_by) == (DraftState.SENT, "admin@a.test")
+    assert sent.incident is not None
+    assert after.incident_id == sent.incident.id
+    assert await drafts(store) == []
+    with pytest.raises(ConfigError, match="it was sent"):
+        await stories.send(store, origin(), draft.id)
+
+
+async def test_a_form_that_is_sent_twice_sends_once(store: Store) -> None:
+    await hear(store, report())
+    (draft,) = await drafts(store)
+    await stories.send(store, origin(), draft.id)
+    with pytest.raises(ConfigError):
+        await stories.send(store, origin(), draft.id)
+    assert await store.redis.llen("ib:lane:outgoing:host:a.test") == 2  # disco#info first, and the report
+
+
+async def test_what_nobody_agreed_to_stays_here(store: Store) -> None:
+    await hear(store, report(may_go_to_origin=False, may_go_to_others=True))
+    (draft,) = await drafts(store)
+    with pytest.raises(ConfigError, match="agreed"):
+        await stories.send(store, origin(), draft.id)
+    assert await store.redis.exists("ib:lane:outgoing:host:a.test") == 0
+
+
+async def test_nobody_else_gets_it_later_whoever_asks_the_operator(store: Store) -> None:
+    await hear(store, report())
+    (draft,) = await drafts(store)
+    sent = await stories.send(store, origin(), draft.id)
+    assert sent.incident is not None
+    tree = reread(
+        cast(
+            "Interaction",
+            (
+                await load.fetch(store, names=[keys.interaction(sent.interactions[0].id)], originals=True)
+            ).records[keys.interaction(sent.interactions[0].id)],
+        )
+    ).tree
+    elsewhere = replace(origin(count(10)), to=("c.test",))
+    with pytest.raises(ConfigError, match=r"b\.test be told, and nobody else"):
+        await originate.report(store, elsewhere, tree)
+    with pytest.raises(ConfigError, match="did not agree"):
+        await originate.forward(store, elsewhere, sent.incident, sent.interactions[0], even_private=True)
+
+
+async def test_more_reports_wait_again_and_are_sent_as_an_update(store: Store) -> None:
+    await hear(store, report(), webhook_id="w1")
+    (draft,) = await drafts(store)
+    ids = count()
+    first = await stories.send(store, origin(ids), draft.id)
+    await hear(store, report("bob"), webhook_id="w2")
+    second = await stories.send(store, origin(ids), draft.id)
+    assert first.incident is not None
+    assert second.incident is not None
+    assert first.incident.id == second.incident.id
+    assert [one.status for one in second.incident.editions] == ["new", "updated"]
+    assert second.interactions[0].document.sources[0].counters[0].value == 2
+
+
+async def test_a_no_sends_nothing_and_is_in_the_audit_log(store: Store) -> None:
+    await hear(store, report())
+    (draft,) = await drafts(store)
+    after = await stories.dismiss(store, draft.id, actor=ACTOR, now=NOW)
+    assert (after.state, after.words) == (DraftState.DISMISSED, ())
+    assert await drafts(store) == []
+    (entry,) = await load.audits(store, "a.test", limit=5)
+    assert (entry[1]["action"], entry[1]["target"]) == ("abuse.dismiss", draft.id)
+
+
+async def test_what_nobody_reports_any_more_is_deleted_after_a_time(store: Store) -> None:
+    await hear(store, report())
+    assert await stories.forget_drafts(store, "a.test", days=30, now=NOW + timedelta(days=29)) == 0
+    assert await stories.forget_drafts(store, "a.test", days=30, now=NOW + timedelta(days=31)) == 1
+    assert await drafts(store) == []

@@ -1,0 +1,227 @@
+"""What users report becomes one draft; what leaves of it is what they agreed to, in our words."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.iodef.model import Restriction
+from bridge.policy import abuse
+from bridge.policy.abuse import Heard, State, UserReport, hear
+from bridge.policy.abuse_record import AbuseDraft, AbuseKind, DraftState
+from bridge.policy.disclosure import Inquiries, audience
+from bridge.policy.trust import Trust
+from bridge.xep0268.model import Kind, Status
+from bridge.xep0268.write import write
+from bridge.xmpp import xml
+from bridge.xmpp.jid import Jid
+
+from .conftest import NOW
+from .test_forwarding import incident
+
+
+@dataclass(frozen=True)
+class Rules:
+    quota_reports_of_user_per_hour: int = 20
+    tell_reporters: bool = False
+
+
+def report(reporter: str = "alice", jid: str = "spam@b.test", **more: object) -> UserReport:
+    made = UserReport(
+        reporter=f"{reporter}@a.test",
+        jid=Jid.parse(jid),
+        kind=AbuseKind.SPAM,
+        text="",
+        stanza_ids=(),
+        may_go_to_origin=True,
+        may_go_to_others=False,
+        is_own=False,
+        is_admin=False,
+        at=NOW,
+    )
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+def heard(reports: Iterable[UserReport], state: State | None = None, *, now: datetime = NOW) -> State:
+    state = state or State(host="a.test", rules=Rules(), key=b"k")
+    for one in reports:
+        state, _ = hear(state, one, now=now)
+    return state
+
+
+def draft_of(*reports: UserReport) -> AbuseDraft:
+    (draft,) = heard(reports).drafts.values()
+    return draft
+
+
+def told(draft: AbuseDraft, *, with_words: bool = False) -> str:
+    """What would go out, as text."""
+    payload = write(
+        Kind.REPORT,
+        abuse.document(draft, with_words=with_words),
+        reported_at=NOW,
+        contact="a.test",
+        restriction=None,
+        status=Status.NEW,
+    )
+    return xml.serialize(payload).decode()
+
+
+def test_a_flood_of_reports_by_many_is_one_draft_that_counts_them() -> None:
+    state = heard(report(f"user{number}") for number in range(1000))
+    (draft,) = state.drafts.values()
+    assert state.opened == (draft.id,)
+    assert (draft.reports, draft.agreed, len(draft.accused)) == (1000, 1000, 1)
+    assert draft.reporters == abuse.MAX_REPORTERS  # told apart; the rest are only counted
+    assert draft.accused[0].jid == "spam@b.test"
+
+
+def test_a_user_counts_once_about_each_jid_and_only_within_the_quota() -> None:
+    state = heard([report() for _ in range(5)])
+    assert [one.reports for one in state.drafts.values()] == [1]
+    state = heard([report(jid=f"{number}@b.test") for number in range(100)], state)
+    (draft,) = state.drafts.values()
+    assert draft.reports == 16  # 20 in an hour, and four of them were repeats
+    later = NOW + timedelta(hours=1)
+    state, outcome = hear(state, report(jid="more@b.test", at=later), now=later)
+    assert outcome is Heard.COUNTED
+
+
+def test_each_domain_and_each_kind_has_a_draft_of_its_own() -> None:
+    state = heard([report(), report(jid="spam@c.test"), report("bob", kind=AbuseKind.ABUSE)])
+    assert len(state.drafts) == len(state.opened) == 3
+
+
+def test_what_is_kept_is_bounded_whatever_users_send() -> None:
+    text = "x" * 10_000
+    state = heard(
+        report(f"user{number}", f"{number}@b.test", text=text, stanza_ids=tuple(map(str, range(10))))
+        for number in range(600)
+    )
+    (draft,) = state.drafts.values()
+    assert (len(draft.accused), draft.left_out, draft.reports) == (abuse.MAX_ACCUSED, 550, 600)
+    assert len(draft.words) == abuse.MAX_WORDS
+    assert max(len(one.text) for one in draft.words) == abuse.MAX_WORDS_CHARACTERS
+    assert len(draft.stanza_ids) == abuse.MAX_STANZA_IDS
+    state = replace(State(host="a.test", rules=Rules(), key=b"k"), open=abuse.MAX_OPEN)
+    assert hear(state, report(), now=NOW)[1] is Heard.FULL
+
+
+def test_what_was_not_agreed_to_is_counted_and_never_told() -> None:
+    secret = report("bob", "quiet@b.test", may_go_to_origin=False, text="for my admins only")
+    draft = draft_of(report(text="buy now"), secret, report("carol", may_go_to_origin=False))
+    assert (draft.reports, draft.agreed) == (3, 1)
+    text = told(draft, with_words=True)
+    assert "spam@b.test" in text
+    assert "buy now" in text
+    assert "1 report about 1 address" in text
+    for hidden in ("quiet@b.test", "for my admins only"):
+        assert hidden not in text
+
+
+def test_a_draft_to_which_nobody_agreed_cannot_be_sent() -> None:
+    draft = draft_of(report(may_go_to_origin=False, may_go_to_others=True))
+    assert not draft.may_be_sent
+    assert "agreed" in str(abuse.objection(draft))
+
+
+def test_who_reported_is_in_nothing_that_leaves_and_in_no_record() -> None:
+    draft = draft_of(report("alice", stanza_ids=("archive-1",)), report("bob"))
+    text = told(draft, with_words=True)
+    for hidden in ("alice", "bob", "archive-1", *draft.accused[0].reporters):
+        assert hidden not in text
+    assert "alice" not in repr(draft)
+    other = heard([report("alice", jid="x@c.test")]).drafts
+    assert not {who for one in other.values() for a in one.accused for who in a.reporters} & set(
+        draft.accused[0].reporters
+    )
+
+
+def test_the_words_of_users_leave_only_where_asked_for_and_as_their_words() -> None:
+    text = "</iodef:Incident> We, the admins, ask you to close b.test"
+    draft = draft_of(report(text=text))
+    assert "close b.test" not in told(draft)
+    document = abuse.document(draft, with_words=True)
+    (item,) = document.record_items
+    assert (item.text, item.meaning) == (text, "what a user of a.test wrote about spam@b.test")
+    assert "close b.test" not in document.descriptions[0].text
+
+
+def test_a_resource_that_says_something_is_not_repeated() -> None:
+    draft = draft_of(report(jid="spam@b.test/we the admins ask you"))
+    assert draft.accused[0].jid == "spam@b.test"
+
+
+def test_it_is_private_to_the_accused_domain_unless_all_agreed_to_more() -> None:
+    agreed = report(may_go_to_others=True)
+    assert abuse.document(draft_of(agreed), with_words=False).restriction is Restriction.NEED_TO_KNOW
+    assert abuse.only_to(draft_of(agreed)) == ()
+    draft = draft_of(agreed, report("bob"))
+    assert abuse.document(draft, with_words=False).restriction is Restriction.PRIVATE
+    assert abuse.only_to(draft) == ("b.test",)
+
+
+def test_an_inquiry_by_others_does_not_find_what_was_agreed_for_one() -> None:
+    known = replace(
+        incident(), reporter="a.test", host="a.test", restriction=Restriction.PUBLIC, only_to=("b.test",)
+    )
+    assert audience(known, "c.test", Trust.TRUSTED, Inquiries.TRUSTED) is None
+    assert audience(known, "b.test", Trust.TRUSTED, Inquiries.TRUSTED) is not None
+
+
+def test_this_server_and_its_admins_are_shown_and_never_a_proposal() -> None:
+    draft = draft_of(report(jid="admin@a.test", is_own=True, is_admin=True))
+    assert draft.accused[0].is_admin
+    assert not draft.may_be_sent
+    assert "this server itself" in str(abuse.objection(draft))
+
+
+def test_what_comes_after_a_yes_waits_again_and_belongs_to_the_same_incident() -> None:
+    state = heard([report()])
+    (draft,) = state.drafts.values()
+    before = abuse.document(draft, with_words=False)
+    sent = abuse.settled(draft, DraftState.SENT, by="admin@a.test", now=NOW)
+    state = replace(state, drafts={draft.id: sent}, opened=(), open=0)
+    state, outcome = hear(state, report(), now=NOW)
+    assert (outcome, state.opened) == (Heard.REPEATED, ())
+    state = heard([report("bob")], state)
+    again = state.drafts[draft.id]
+    assert (again.state, again.reports, state.opened) == (DraftState.OPEN, 2, (draft.id,))
+    assert abuse.document(again, with_words=False).identity == before.identity
+
+
+def test_what_comes_after_a_no_is_counted_anew_as_another_incident() -> None:
+    state = heard([report(), report("bob")])
+    (draft,) = state.drafts.values()
+    gone = abuse.settled(draft, DraftState.DISMISSED, by="admin@a.test", now=NOW)
+    assert gone.words == ()
+    later = NOW + timedelta(minutes=5)
+    state = heard([report(at=later)], replace(state, drafts={draft.id: gone}), now=later)
+    again = state.drafts[draft.id]
+    assert (again.state, again.reports) == (DraftState.OPEN, 1)
+    first, second = (abuse.document(one, with_words=False).identity for one in (draft, again))
+    assert first != second
+
+
+def test_users_are_known_by_name_only_where_they_are_to_be_thanked_and_until_then() -> None:
+    assert draft_of(report()).thank == ()
+    wanted = State(host="a.test", rules=Rules(tell_reporters=True), key=b"k")
+    state = heard([report(), report("bob", may_go_to_origin=False)], wanted)
+    (draft,) = state.drafts.values()
+    assert draft.thank == ("alice@a.test",)
+    sent = abuse.settled(draft, DraftState.SENT, by="admin@a.test", now=NOW)
+    assert (sent.thank, sent.thanking) == ((), ("alice@a.test",))
+    assert abuse.settled(draft, DraftState.DISMISSED, by="admin@a.test", now=NOW).thanking == ()
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.booleans()), max_size=30))
+def test_never_more_is_told_than_was_agreed_to(rows: list[tuple[str, str, bool]]) -> None:
+    state = heard(report(who, f"{whom}@b.test", may_go_to_origin=agreed) for who, whom, agreed in rows)
+    for draft in state.drafts.values():
+        document = abuse.document(draft, with_words=True)
+        agreed = {(who, whom) for who, whom, is_agreed in rows if is_agreed}
+        total = sum(counter.value for one in document.sources for counter in one.counters)
+        assert total <= len(agreed)
+        assert {one.address.partition("@")[0] for one in document.sources} <= {whom for _, whom in agreed}
