@@ -1,4 +1,4 @@
-"""An admin lists, decides and sends from a real XMPP client; nobody else sees or runs any of it."""
+"""An admin decides and sends from a real XMPP client, and nobody else sees any of it; and what users report there."""
 
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -9,7 +9,12 @@ from xml.sax.saxutils import escape, quoteattr
 import pytest
 from lxml import etree
 
-from bridge.store import keys
+from bridge.config import load_settings
+from bridge.policy.abuse_record import AbuseDraft
+from bridge.policy.change import Telling
+from bridge.policy.record import Incident
+from bridge.store import keys, load
+from bridge.store.connect import close, open_store
 from deploy.servers import Authority, free_network
 from tests.system.servers import Domain, Lab, eventually, new_secret
 from tests.system.test_approvals import ask, in_state, stored, told, waiting
@@ -26,7 +31,8 @@ def domains(authority: Authority, request: pytest.FixtureRequest) -> Iterator[tu
     """a.test with its admin and alice, and b.test; each with a bridge, and they trust each other."""
     lab = Lab(free_network(os.getpid() + 9), authority)
     try:
-        a, b = lab.domains({"a.test": request.param, "b.test": "13"}, peer=False)
+        settings = "[policy]\ntell_reporters = true\n"
+        a, b = lab.domains({"a.test": request.param, "b.test": "13"}, peer=False, settings=settings)
         a.trust("b.test")
         b.trust("a.test")
         for name in ("admin", "alice", "bob"):
@@ -112,6 +118,54 @@ async def settled(b: Domain, incident: str) -> tuple[str, str]:
         return outcome and (outcome, history[-1].descriptions[0].text)
 
     return cast("tuple[str, str]", await eventually(found, 30))
+
+
+FLOOD = """
+local st, fire = require "util.stanza", prosody.hosts["a.test"].events.fire_event;
+for i = 1, 1000 do
+  local item = st.stanza("item", { xmlns = "urn:xmpp:blocking", jid = "flood@b.test" })
+    :tag("report", { xmlns = "urn:xmpp:reporting:1", reason = "urn:xmpp:reporting:spam" }):reset();
+  local origin = { type = "c2s", username = "user" .. i };
+  fire("spam_reporting/spam-report", { origin = origin, item = item, report = item.tags[1], jid = item.attr.jid });
+end
+"""
+
+
+def block(jid: str, *, agreed: bool, text: str = "") -> str:
+    """What a client sends to block somebody and to report them."""
+    consent = "<report-origin/>" if agreed else ""
+    return (
+        f"<iq type='set'><block xmlns='urn:xmpp:blocking'><item jid='{jid}'>"
+        f"<report xmlns='urn:xmpp:reporting:1' reason='urn:xmpp:reporting:spam'>{consent}<text>{text}</text></report>"
+        "</item></block></iq>"
+    )
+
+
+async def drafts(a: Domain) -> list[AbuseDraft]:
+    """What users of a.test reported and nobody decided about."""
+    return await stored(a, keys.abuse_drafts_open("a.test"), keys.abuse_draft)
+
+
+async def test_a_thousand_reports_of_users_are_one_draft_and_one_notice(
+    domains: tuple[Domain, Domain], clients: Clients
+) -> None:
+    a, _ = domains
+    admin = await clients.sign_in(a.prosody, "admin")
+    a.prosody.shell("> " + " ".join(FLOOD.split()))
+
+    async def counted() -> bool:
+        return [one.reports for one in await drafts(a)] == [1000]
+
+    await eventually(counted, 30)
+    message = await admin.wait(lambda one: one.tag == f"{CLIENT}message")
+    assert "b.test: users report spam" in (message.findtext(f"{CLIENT}body") or "")
+    store = await open_store(load_settings(a.bridge.config_path).store_url())
+    try:
+        assert await load.tallies(store, "a.test", Telling.NOTICE) == ()
+    finally:
+        await close(store)
+    a.bridge.cli("abuse", "dismiss", "b.test")
+    assert await drafts(a) == []
 
 
 async def test_only_an_admin_sees_and_runs_them(domains: tuple[Domain, Domain], clients: Clients) -> None:
@@ -227,3 +281,51 @@ async def test_an_admin_is_told_that_the_bridge_is_away(lab: Lab, clients: Clien
     assert await admin.nodes() == NODES
     with pytest.raises(RefusedError, match="The incident bridge does not answer"):
         await admin.run("incidents")
+
+
+async def test_one_yes_sends_what_users_agreed_to_and_they_are_thanked(
+    domains: tuple[Domain, Domain], clients: Clients
+) -> None:
+    a, b = domains
+    alice = await clients.sign_in(a.prosody, "alice")
+    bob = await clients.sign_in(a.prosody, "bob")
+    info = await alice.ask(
+        "<iq type='get' to='a.test'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>"
+    )
+    features = {one.get("var") for one in info.iter("{http://jabber.org/protocol/disco#info}feature")}
+    assert "urn:xmpp:reporting:1" in features
+    asked = [
+        await alice.ask(block("spam@b.test", agreed=True, text="buy now")),
+        await bob.ask(block("quiet@b.test", agreed=False, text="only for you")),
+        await bob.ask(block("admin@a.test", agreed=True)),
+        await bob.ask("<iq type='set'><block xmlns='urn:xmpp:blocking'><item jid='x@c.test'/></block></iq>"),
+    ]
+    assert [one.get("type") for one in asked] == ["result"] * 4
+
+    async def heard() -> Any:
+        found = {one.domain: one for one in await drafts(a)}
+        assert found.keys() == {"a.test", "b.test"}, found
+        assert (found["b.test"].reports, found["b.test"].agreed) == (2, 1)
+        return found
+
+    found = await eventually(heard, 30)
+    assert found["a.test"].accused[0].is_admin
+    a.bridge.cli("abuse", "send", "a.test", code=2)
+    assert [one.agreed for one in found["b.test"].accused] == [1, 0]
+    sent = a.bridge.json("abuse", "send", "b.test", "--with-words")
+    assert sent["state"] == "sent"
+
+    async def arrived() -> Any:
+        known = await stored(b, keys.incidents("b.test"), keys.incident)
+        return next((one for one in known if one.sources == ("spam@b.test",)), None)
+
+    incident = cast("Incident", await eventually(arrived, 30))
+    assert (incident.reporter, incident.restriction) == ("a.test", "private")
+    document = b.bridge.cli("incidents", "export", incident.id, "--form", "original")
+    assert "buy now" in document
+    for hidden in ("alice", "bob", "quiet@b.test", "only for you"):
+        assert hidden not in document
+    thanks = "Thank you. Your report of spam from b.test was passed on to the admins of b.test."
+    message = await alice.message(thanks)
+    assert (message.get("from"), message.get("type")) == ("a.test", "chat")
+    assert not any(thanks in str(one.findtext(f"{CLIENT}body")) for one in bob.stanzas)
