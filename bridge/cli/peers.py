@@ -16,6 +16,7 @@ from bridge.cli.stored import hosts_of, known_names, one_host, opened, peers_nam
 from bridge.config import Settings, load_settings
 from bridge.errors import MalformedError
 from bridge.pipeline.peers import change_peer, decided
+from bridge.policy.outreach import uris
 from bridge.policy.record import Peer
 from bridge.policy.trust import Rule, Trust
 from bridge.webhooks.event import plain
@@ -230,6 +231,7 @@ def _record(peer: Peer, median_seconds: float | None) -> list[tuple[str, object]
         ("Unanswered", f"{peer.unanswered} given up"),
         ("Still open", max(0, waiting)),
         ("Announces XEP-0268", "not asked, or no answer" if peer.announces is None else peer.announces),
+        ("Contacts", uris(peer.contacts)),
     ]
 
 

@@ -7,6 +7,7 @@ from bridge.cli.lookalike import address_cell
 from bridge.cli.output import Terminal, cell, count
 from bridge.cli.stored import interactions_of, records
 from bridge.pipeline.originate import Originated
+from bridge.policy.outreach import instead
 from bridge.policy.record import Incident, Interaction, InteractionState, Peer
 from bridge.policy.standing import is_over, standing
 from bridge.store import keys
@@ -31,7 +32,7 @@ def print_queued(originated: Originated, terminal: Terminal) -> None:
 def silent(peers: Iterable[Peer]) -> list[str]:
     """A sentence on each server that does not announce XEP-0268."""
     return [
-        f"{address_cell(peer.domain)} does not announce XEP-0268; it is tried anyway."
+        f"{address_cell(peer.domain)} does not announce XEP-0268; {cell(instead(peer.contacts))}."
         for peer in peers
         if peer.announces is False
     ]
@@ -99,6 +100,7 @@ def as_plain(
                 "attempts": one.attempts,
                 "retry_at": plain(one.retry_at),
                 "failure": plain(one.failure),
+                "outreach": plain(one.outreach),
                 "announces": peers[one.peer].announces if one.peer in peers else None,
             }
             for one in sent

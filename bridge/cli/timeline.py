@@ -12,7 +12,7 @@ from bridge.cli.output import Terminal, cell, count, moment
 from bridge.log import visible
 from bridge.policy.approval import Possibility, possibilities
 from bridge.policy.record import Incident, Interaction, InteractionState, Notices, Outcome, Way
-from bridge.policy.standing import standing
+from bridge.policy.standing import answers_of, standing
 from bridge.policy.trust import Rule, Trust
 from bridge.xep0268.model import Kind, Status
 
@@ -50,6 +50,7 @@ def entries(incident: Incident, interactions: Sequence[Interaction], notices: No
             details += _told_admins(one, notices)
         else:
             text, details = _sent(one, incident, by_id)
+            found += [Entry(at=each.at, text=text, details=()) for each, text in answers_of(one)]
         details = (f"{standing(one)}", *details, f"interaction {one.id}")
         found.append(Entry(at=one.received_at, text=text, details=details))
     for item in incident.history:

@@ -47,17 +47,21 @@ async def process(store: Store, leases: Sequence[Lease], *, rules: Rules, now: d
 
 async def _load(store: Store, host: str, peers: set[str], items: Sequence[Item], rules: Rules) -> State:
     """Load everything that deciding these items may look at; as many round trips whatever is found."""
-    named = [value for item in items for key in ("id", "answer", "overdue") if (value := item.get(key))]
+    named = [
+        value for item in items for key in ("id", "answer", "overdue", "said") if (value := item.get(key))
+    ]
     wanted = [keys.interaction(name) for name in named]
     wanted += [keys.incident(item["incident"]) for item in items if "incident" in item]
     records = await _records(store, [*wanted, keys.notices(host), *(keys.peer(host, one) for one in peers)])
     interactions = {one.id: one for one in records if isinstance(one, Interaction)}
     asked = [one.answers for one in interactions.values() if one.answers]
+    written_to = {one.peer for one in interactions.values() if one.outreach is not None}
     accounts, forward_to = await _accounts(store, host, items, interactions.values())
     incident_ids = {item["incident"] for item in items if "incident" in item}
     incident_ids |= {key for found in accounts.values() for key in found}
     more = [keys.incident(key) for key in incident_ids]
-    more += [keys.interaction(key) for key in asked] + [keys.peer(host, domain) for domain in forward_to]
+    more += [keys.interaction(key) for key in asked]
+    more += [keys.peer(host, domain) for domain in (*forward_to, *(written_to - peers))]
     records += await _records(store, [*more, keys.notices(host)])
     incidents: dict[str, Incident | None] = dict.fromkeys(incident_ids)
     incidents.update({one.id: one for one in records if isinstance(one, Incident)})
@@ -69,7 +73,7 @@ async def _load(store: Store, host: str, peers: set[str], items: Sequence[Item],
             rules=rules,
             incidents=incidents,
             interactions=interactions,
-            peers=_peers(host, {*peers, *forward_to}, records),
+            peers=_peers(host, {*peers, *forward_to, *written_to}, records),
             notices=next((one for one in records if isinstance(one, Notices)), Notices(host=host)),
             accounts=accounts,
             forward_to=forward_to,

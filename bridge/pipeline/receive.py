@@ -13,11 +13,13 @@ from typing import Any
 
 from bridge import log
 from bridge.errors import Condition, ErrorType, RefusedError, StanzaError, UnavailableError
-from bridge.policy import admit
+from bridge.policy import admit, replies
 from bridge.policy.admit import Arrival, Returned, Rules
 from bridge.policy.change import Change
+from bridge.policy.outgoing import ID_PREFIX
 from bridge.policy.quota import OverQuotaError
 from bridge.policy.record import STRANGERS, Bucket, Peer, Quarantine
+from bridge.policy.replies import Said
 from bridge.policy.trust import Stream
 from bridge.store import keys, load
 from bridge.store.commit import Once, SeenError, StaleError, commit
@@ -25,7 +27,10 @@ from bridge.store.connect import Store
 from bridge.xep0268.model import Reading
 from bridge.xep0268.read import read
 from bridge.xmpp import xml
-from bridge.xmpp.stanza import Iq, IqType, read_iq
+from bridge.xmpp.jid import Jid
+from bridge.xmpp.stanza import Iq, IqType, is_message, read_iq, read_message
+
+Arrived = Arrival | Returned | Said | StanzaError
 
 _log = log.get(__name__)
 
@@ -90,23 +95,26 @@ async def receive(
     raise UnavailableError("the store changes faster than this batch can be decided; send it again")
 
 
-async def _read_all(
-    batch: Sequence[Relayed], host: str, new_id: Callable[[], str]
-) -> list[Arrival | Returned | StanzaError]:
+async def _read_all(batch: Sequence[Relayed], host: str, new_id: Callable[[], str]) -> list[Arrived]:
     """Read a batch; a large one in a thread, so that a hostile document holds up nobody but its sender."""
 
-    def read_all() -> list[Arrival | Returned | StanzaError]:
+    def read_all() -> list[Arrived]:
         return [_read(relayed, host, new_id()) for relayed in batch]
 
     is_small = sum(len(relayed.stanza) for relayed in batch) <= _SMALL_CHARACTERS
     return read_all() if is_small else await asyncio.to_thread(read_all)
 
 
-def _read(relayed: Relayed, host: str, interaction_id: str) -> Arrival | Returned | StanzaError:
+def _read(relayed: Relayed, host: str, interaction_id: str) -> Arrived:
     """Read one item: an interaction, an answer to an IQ of ours, or the error that it gets at once."""
     original = relayed.stanza.encode("utf-8", "surrogatepass")
     try:
-        iq = read_iq(xml.parse(original))
+        element = xml.parse(original)
+        if is_message(element):
+            about, sender, text = read_message(element)
+            about = about.removeprefix(ID_PREFIX)
+            return Said(id=interaction_id, about=about, sender=sender, text=text, stream=relayed.stream)
+        iq = read_iq(element)
         if iq.payload is None or iq.type in (IqType.RESULT, IqType.ERROR):
             return Returned(id=interaction_id, iq=iq, stream=relayed.stream)
         return Arrival(
@@ -126,6 +134,10 @@ def _read(relayed: Relayed, host: str, interaction_id: str) -> Arrival | Returne
         return _FAULT
 
 
+def _sender(arrival: Arrival | Returned | Said) -> Jid:
+    return arrival.sender if isinstance(arrival, Said) else arrival.iq.sender
+
+
 def _reading(iq: Iq) -> Reading | StanzaError:
     try:
         return read(iq)
@@ -134,11 +146,11 @@ def _reading(iq: Iq) -> Reading | StanzaError:
 
 
 async def _load(
-    store: Store, intake: Intake, arrivals: Sequence[Arrival | Returned | StanzaError], webhook_id: str
+    store: Store, intake: Intake, arrivals: Sequence[Arrived], webhook_id: str
 ) -> tuple[admit.State, bytes | None]:
     """Load what the batch depends on, in one round trip, and the answer recorded for it, if there is one."""
     host = intake.host
-    domains = {one.iq.sender.domain for one in arrivals if not isinstance(one, StanzaError)}
+    domains = {_sender(one).domain for one in arrivals if not isinstance(one, StanzaError)}
     remembered = {name for one in arrivals if isinstance(one, Arrival) for name in admit.names_of(host, one)}
     names = [keys.peer(host, domain) for domain in domains]
     names += [keys.bucket(host, name) for name in (*domains, STRANGERS)]
@@ -163,9 +175,7 @@ async def _load(
     return state, fetched.once
 
 
-def _settle(
-    before: admit.State, arrivals: Sequence[Arrival | Returned | StanzaError], *, now: datetime
-) -> tuple[bytes, Change]:
+def _settle(before: admit.State, arrivals: Sequence[Arrived], *, now: datetime) -> tuple[bytes, Change]:
     """Fold admission over the batch; returns the answer's body and everything to write."""
     state, change = before, Change()
     results: list[Mapping[str, Any]] = []
@@ -191,13 +201,13 @@ def _settle(
     return json.dumps(answer).encode(), Change(puts=admit.puts(before, state)) + change
 
 
-def _take(
-    state: admit.State, arrival: Arrival | Returned | StanzaError, *, now: datetime
-) -> tuple[admit.State, Change]:
+def _take(state: admit.State, arrival: Arrived, *, now: datetime) -> tuple[admit.State, Change]:
     if isinstance(arrival, StanzaError):
         raise RefusedError(arrival)
     if isinstance(arrival, Returned):
-        return admit.take_answer(state, arrival, now=now)
+        return replies.take_answer(state, arrival, now=now)
+    if isinstance(arrival, Said):
+        return replies.take_said(state, arrival, now=now)
     return admit.admit(admit.charge(state, arrival, now=now), arrival, now=now)
 
 
@@ -205,15 +215,13 @@ def _error(error: StanzaError) -> Mapping[str, Any]:
     return {"stanza_error": {"type": error.type, "condition": error.condition, "text": error.text}}
 
 
-def _tell(
-    host: str, webhook_id: str, arrivals: Sequence[Arrival | Returned | StanzaError], answer: bytes
-) -> None:
+def _tell(host: str, webhook_id: str, arrivals: Sequence[Arrived], answer: bytes) -> None:
     """Log one line for each stanza of the batch."""
     for arrival, result in zip(arrivals, json.loads(answer)["results"], strict=True):
         error = result.get("stanza_error")
         fields: dict[str, Any] = {"host": host, "batch": webhook_id}
         if not isinstance(arrival, StanzaError):
-            fields |= {"interaction": arrival.id, "peer": arrival.iq.sender.domain}
+            fields |= {"interaction": arrival.id, "peer": _sender(arrival).domain}
         if error is not None:
             fields |= {"condition": error["condition"], "reason": error["text"]}
         _log.info("refused" if error else "stored", **fields)

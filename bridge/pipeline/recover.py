@@ -84,7 +84,7 @@ async def _ended(store: Store, item: dict[str, Any], *, now: datetime) -> Change
     if "answer" in item:
         text = "this server failed to handle the answer to it"
     ours = outgoing.Answer(
-        sender=sent.peer,
+        sender=sent.outreach.address if sent.outreach else sent.peer,
         is_bounce=False,
         failure=PeerError(type="cancel", condition="internal-server-error", text=text),
     )

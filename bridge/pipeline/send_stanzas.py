@@ -12,11 +12,12 @@ from bridge.errors import UnsupportedError
 from bridge.pipeline.abuse import thank
 from bridge.policy import notice, outgoing
 from bridge.policy.change import Change, Mark, Sent, Telling
+from bridge.policy.letter import letter
 from bridge.policy.record import Interaction, InteractionState, Notices
 from bridge.store import keys, load
 from bridge.store.connect import Store
 from bridge.xmpp import xml
-from bridge.xmpp.stanza import write_request
+from bridge.xmpp.stanza import write_chat, write_request
 
 _log = log.get(__name__)
 
@@ -81,15 +82,22 @@ def _stanzas(items: Sequence[Item], sendings: Mapping[str, Interaction]) -> list
         text: str | None = item.get("stanza")
         interaction = sendings.get(item.get("send", ""))
         if interaction is not None and interaction.original is not None:
-            payload = xml.parse(interaction.original)
-            text = write_request(
-                interaction.kind.iq_type, to=interaction.peer, id=interaction.iq_id, payload=payload
-            )
+            text = _written(interaction, interaction.original)
         size_bytes += len(json.dumps(text))
         if found and size_bytes > _MAX_CALL_BYTES:
             break
         found.append(text)
     return found
+
+
+def _written(interaction: Interaction, payload: bytes) -> str:
+    """Write one sending: the incident IQ, or the chat message to a person in its place."""
+    known = interaction.outreach
+    if known is not None:
+        return write_chat(letter(interaction, can_reply=True), to=known.address, id=interaction.iq_id)
+    return write_request(
+        interaction.kind.iq_type, to=interaction.peer, id=interaction.iq_id, payload=xml.parse(payload)
+    )
 
 
 def _settle(

@@ -7,13 +7,13 @@ can be refused without knowing the incident; what is refused leaves nothing behi
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from bridge.errors import Condition, ErrorType, RefusedError, StanzaError
 from bridge.iodef.model import IncidentId
-from bridge.policy import lanes, outgoing
+from bridge.policy import lanes
 from bridge.policy.change import Change, Forget, Put, Remember
-from bridge.policy.quota import OverQuotaError, Quotas, take_tokens
+from bridge.policy.quota import Quotas, take_tokens
 from bridge.policy.record import (
     Bucket,
     Interaction,
@@ -23,8 +23,8 @@ from bridge.policy.record import (
     incident_id,
 )
 from bridge.policy.trust import Authentication, Direction, Rule, Stream, Trust, rule_for, standing
-from bridge.xep0268.model import NAMESPACE, Kind, Reading
-from bridge.xmpp.stanza import Iq, IqType
+from bridge.xep0268.model import Kind, Reading
+from bridge.xmpp.stanza import Iq
 
 REPEAT_SECONDS = 24 * 3600
 INQUIRY_SECONDS = 7 * 86_400
@@ -219,30 +219,6 @@ def _inquiry(state: State, arrival: Arrival, reading: Reading, trust: Trust) -> 
     )
 
 
-def take_answer(state: State, returned: Returned, *, now: datetime) -> tuple[State, Change]:
-    """Queue what came back for an IQ of ours; over quota it is dropped, and what was asked will be asked again."""
-    iq, sender = returned.iq, returned.iq.sender
-    peer = state.peers[sender.domain]
-    trust = standing(peer.trust, returned.stream, required=state.rules.require_authentication)
-    if trust is Trust.BLOCKED:
-        return state, Change()
-    try:
-        state = _charge(state, sender.domain, trust, now=now)
-    except OverQuotaError:
-        return state, Change(counts=(("refused", Condition.RESOURCE_CONSTRAINT),))
-    if iq.id.startswith(outgoing.DISCO_PREFIX):
-        if not sender.is_domain or iq.type is not IqType.RESULT or peer.asked_at is None:
-            return state, Change()
-        features = () if iq.payload is None else (child.get("var") for child in iq.payload)
-        announces = NAMESPACE in features
-        item: dict[str, Any] = {"id": returned.id, "disco": sender.domain, "announces": announces}
-    else:
-        is_bounce = returned.stream.direction is Direction.BOUNCE
-        answer = outgoing.Answer(sender=str(sender), is_bounce=is_bounce, failure=iq.error)
-        item = outgoing.answer_item(returned.id, iq.id, answer)
-    return state, Change(appends=(lanes.incoming(state.host, sender.domain, item),))
-
-
 def charge(state: State, arrival: Arrival, *, now: datetime) -> State:
     """Take the tokens that looking at this interaction costs, whether it is stored or not.
 
@@ -259,10 +235,15 @@ def charge(state: State, arrival: Arrival, *, now: datetime) -> State:
                 ErrorType.AUTH, Condition.FORBIDDEN, "this server does not accept incidents from yours"
             )
         )
-    return _charge(state, sender, trust, now=now)
+    return spend(state, sender, trust, now=now)
 
 
-def _charge(state: State, sender: str, trust: Trust, *, now: datetime) -> State:
+def spend(state: State, sender: str, trust: Trust, *, now: datetime) -> State:
+    """Take a token of that peer's, and of all strangers' where it is one.
+
+    Raises:
+        OverQuotaError: it must wait.
+    """
     buckets = take_tokens(
         state.buckets, state.host, sender, state.rules, is_stranger=trust is Trust.STRANGER, now=now
     )

@@ -16,6 +16,7 @@ from bridge.policy.approval import propose
 from bridge.policy.change import Append, Change, Mark, Put, Remember, Timer
 from bridge.policy.editions import add_edition
 from bridge.policy.outcome import outcome_of
+from bridge.policy.outreach import Channel, PersonsAnswer
 from bridge.policy.record import Incident, Interaction, InteractionState, Notices, Peer, incident_id
 from bridge.policy.trust import Trust
 from bridge.xep0268.model import Kind
@@ -75,6 +76,8 @@ def decide(state: State, item: Item, *, now: datetime) -> tuple[State, Change]:
         return _tracked(state, item, now=now)
     if "disco" in item:
         return _announced(state, item)
+    if "said" in item:
+        return _said(state, item, now=now)
     interaction = state.interactions.get(item["id"])
     if interaction is None or interaction.state is not InteractionState.STORED:
         return state, Change()
@@ -232,14 +235,30 @@ def _tracked(state: State, item: Item, *, now: datetime) -> tuple[State, Change]
     return _with_interaction(state, after) if after is not interaction else state, change
 
 
-def _announced(state: State, item: Item) -> tuple[State, Change]:
-    """Note whether a peer announces XEP-0268."""
-    peer = state.peers.get(item["disco"])
-    if peer is None or peer.announces == item["announces"]:
+def _said(state: State, item: Item, *, now: datetime) -> tuple[State, Change]:
+    """Note what a person wrote back; of anybody else it counts for nothing."""
+    interaction = state.interactions.get(item["said"])
+    known = interaction.outreach if interaction else None
+    if interaction is None or known is None or interaction.peer not in state.peers:
         return state, Change()
-    return replace(
-        state, peers={**state.peers, peer.domain: replace(peer, announces=item["announces"])}
-    ), Change()
+    if known.channel is not Channel.CHAT or known.address != item["sender"]:
+        return state, Change(counts=(("sendings", interaction.kind, "foreign-answer"),))
+    answer = PersonsAnswer(at=now, text=item["text"])
+    after, peer, change = outgoing.answered_by_person(
+        interaction, state.peers[interaction.peer], answer, now=now
+    )
+    state = replace(state, peers={**state.peers, peer.domain: peer})
+    return _with_interaction(state, after) if after is not interaction else state, change
+
+
+def _announced(state: State, item: Item) -> tuple[State, Change]:
+    """Note whether a peer announces XEP-0268, and whom it names as contacts."""
+    peer = state.peers.get(item["disco"])
+    contacts = tuple(item.get("contacts", ()))
+    if peer is None or (peer.announces, peer.contacts) == (item["announces"], contacts):
+        return state, Change()
+    known = replace(peer, announces=item["announces"], contacts=contacts)
+    return replace(state, peers={**state.peers, peer.domain: known}), Change()
 
 
 def _spread(

@@ -78,6 +78,32 @@ def settled(interaction: Interaction, *, now: datetime) -> Event:
     )
 
 
+def contacted(interaction: Interaction, *, now: datetime) -> Event:
+    """Tell that a person was written to, whose server does not speak XEP-0268."""
+    return _by_person(
+        interaction, EventType.CONTACT_TOLD, f"{interaction.id}-told{interaction.attempts}", now
+    )
+
+
+def answered_by_person(interaction: Interaction, *, number: int, now: datetime) -> Event:
+    """Tell what a person answered; `number` counts those of one sending."""
+    return _by_person(interaction, EventType.CONTACT_ANSWERED, f"{interaction.id}-answer{number}", now)
+
+
+def _by_person(interaction: Interaction, event_type: EventType, event_id: str, now: datetime) -> Event:
+    known = interaction.outreach
+    return _about(
+        interaction,
+        event_type,
+        event_id=event_id,
+        reporter=interaction.host,
+        status=interaction.status or "",
+        now=now,
+        contact=None if known is None else {"channel": str(known.channel), "address": known.address},
+        answer=plain(known.answers[-1]) if known and known.answers else None,
+    )
+
+
 def answered(asked: Interaction, *, by: str, now: datetime) -> Event:
     """Tell what came of a peer's request, which we answered by the response `by`."""
     is_declined = asked.outcome is Outcome.DECLINED

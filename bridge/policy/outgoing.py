@@ -9,12 +9,13 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from bridge.iodef.model import Incident as Document
-from bridge.policy import events, lanes
+from bridge.policy import events, lanes, outreach
 from bridge.policy.change import Append, Change, Put, Timer
 from bridge.policy.record import (
     MAX_ANSWER_TIMES,
     Interaction,
     InteractionState,
+    Outcome,
     Peer,
     Way,
 )
@@ -27,6 +28,8 @@ DISCO_PREFIX = "ib-disco-"
 RETRY_SECONDS = (60, 300, 900, 3600)
 """After the first attempt, the second, and so on; the last one again and again."""
 
+_ASK_AGAIN = timedelta(days=1)
+_NOT_SPOKEN = ("service-unavailable", "feature-not-implemented")
 _EARLY = timedelta(seconds=5)  # this machine's clock against the store's
 
 OWN_STREAM = Stream(direction=Direction.LOCAL, encrypted=True, authentication=Authentication.LOCAL)
@@ -108,8 +111,8 @@ def enqueue(interaction: Interaction) -> Change:
 
 
 def ask_first(peer: Peer, *, now: datetime) -> tuple[Peer, Append | None]:
-    """Ask a peer we never sent anything to what it announces, in front of the first sending; nobody waits for it."""
-    if peer.asked_at is not None:
+    """Ask a peer what it announces and whom to write to, in front of a sending, once a day; nobody waits for it."""
+    if peer.asked_at is not None and now - peer.asked_at < _ASK_AGAIN:
         return peer, None
     stanza = (
         f"<iq type='get' to='{peer.domain}' id='{DISCO_PREFIX}{peer.domain[:200]}'>"
@@ -137,6 +140,11 @@ def handed_over(interaction: Interaction, *, now: datetime, patience: Patience) 
         retry_at=None,
         original=None,
     )
+    if after.outreach is not None:  # a person answers when there is time
+        event = events.contacted(after, now=now)
+        return after, Change(
+            puts=(Put(interaction, after),), events=(event,), counts=(("sendings", after.kind, "contacted"),)
+        )
     item = {"id": f"{after.id}-o{after.attempts}", "overdue": after.id, "attempt": after.attempts}
     timer = Timer(
         name=f"overdue-{after.id}",
@@ -157,11 +165,13 @@ def not_sendable(interaction: Interaction, why: str, *, now: datetime) -> Change
     )
 
 
-def settle(
+def settle(  # noqa: PLR0911 - a case for each thing that may come back
     interaction: Interaction, peer: Peer, answer: Answer, *, now: datetime, patience: Patience
 ) -> tuple[Interaction, Peer, Change]:
     """Note what came back; a result counts even after we gave up."""
-    if answer.sender != interaction.peer or interaction.way is not Way.SENT:
+    asked = interaction.outreach.address if interaction.outreach else interaction.peer
+    is_from_there = answer.sender == asked and (answer.failure is not None or interaction.outreach is None)
+    if not is_from_there or interaction.way is not Way.SENT:
         return interaction, peer, Change(counts=(("sendings", interaction.kind, "foreign-answer"),))
     if interaction.state not in _OPEN + _LATE:
         return interaction, peer, Change()
@@ -177,7 +187,66 @@ def settle(
     if answer.is_bounce or failure.type == "wait":
         end = InteractionState.UNREACHABLE if answer.is_bounce else InteractionState.REFUSED
         return _again(after, peer, end, now=now, patience=patience)
+    if failure.condition in _NOT_SPOKEN and _is_for_people(interaction):
+        return _reach_out(after, peer, now=now)
     return _end(after, peer, InteractionState.REFUSED, now)
+
+
+def _is_for_people(interaction: Interaction) -> bool:
+    """Whether a person may be told instead of the server: what an operator sends, and was not told to one before."""
+    is_ours = interaction.copy_of is None and interaction.answers is None
+    return is_ours and interaction.outreach is None and interaction.kind in (Kind.REPORT, Kind.REQUEST)
+
+
+def _reach_out(interaction: Interaction, peer: Peer, *, now: datetime) -> tuple[Interaction, Peer, Change]:
+    """Write to the server's operators, whose server does not speak XEP-0268."""
+    after = replace(interaction, outreach=outreach.choose(peer.contacts or ()))
+    if after.outreach is None or after.outreach.channel is outreach.Channel.MAIL:
+        return _end(after, peer, InteractionState.REFUSED, now)
+    after = replace(after, state=InteractionState.QUEUED, state_at=now, retry_at=None)
+    return after, peer, Change(appends=(lanes.send(after.host, after.id, after.attempts + 1),))
+
+
+def answered_by_person(
+    interaction: Interaction, peer: Peer, answer: outreach.PersonsAnswer, *, now: datetime
+) -> tuple[Interaction, Peer, Change]:
+    """Note what a person answered to what was sent, however late; for a request its outcome, where that was said."""
+    known = interaction.outreach
+    more = None if known is None else outreach.with_answer(known, answer)
+    if more is None:
+        return interaction, peer, Change(counts=(("sendings", interaction.kind, "foreign-answer"),))
+    outcome = _OUTCOMES.get(answer.verdict or "") if interaction.kind is Kind.REQUEST else None
+    after = replace(
+        interaction,
+        outreach=more,
+        outcome=outcome or interaction.outcome,
+        state=InteractionState.ACKNOWLEDGED,
+        state_at=now,
+        retry_at=None,
+        failure=None,
+        original=None,
+    )
+    if interaction.state in _OPEN:
+        peer = replace(peer, acknowledged=peer.acknowledged + 1)
+    text = (
+        f"The operators of {peer.domain} answered what you sent them. "
+        f"See it: incident-bridge incidents show {after.incident_id[:6]}"
+    )
+    return (
+        after,
+        peer,
+        Change(
+            appends=(lanes.tell(after.host, text, item_id=f"{after.id}-a{len(more.answers)}"),),
+            events=(events.answered_by_person(after, number=len(more.answers), now=now),),
+            counts=(("sendings", after.kind, "answered"),),
+        ),
+    )
+
+
+_OUTCOMES: dict[str, Outcome] = {
+    outreach.Verdict.DONE: Outcome.DONE,
+    outreach.Verdict.DECLINED: Outcome.DECLINED,
+}
 
 
 def overdue(

@@ -17,6 +17,7 @@ from bridge.iodef.model import HistoryItem, IncidentId, Restriction
 from bridge.iodef.model import Incident as Document
 from bridge.iodef.repair import Repair
 from bridge.policy.abuse_record import AbuseDraft
+from bridge.policy.outreach import Outreach
 from bridge.policy.sessions import Session, SignIn
 from bridge.policy.trust import Rule, Stream, Trust
 from bridge.xep0268.model import Kind, Status
@@ -73,6 +74,8 @@ class Interaction:
         attempts: how often it was handed to Prosody; `first_sent_at` and `sent_at`, when.
         retry_at: when it is sent again; None: not.
         failure: why it was not acknowledged, as far as is known: the peer's own error, or what our server says.
+        outreach: of one sent, the person it went to because the server does not speak XEP-0268; `sent` and
+            `acknowledged` then mean: written to, and answered.
     """
 
     id: str
@@ -102,6 +105,7 @@ class Interaction:
     sent_at: datetime | None = None
     retry_at: datetime | None = None
     failure: PeerError | None = None
+    outreach: Outreach | None = None
     original: bytes | None = None
     version: int = 0
 
@@ -181,6 +185,7 @@ class Peer:
         rules: what becomes of each kind, where the operator decided that.
         is_forwarded_to: whether reports of others go on to this peer.
         announces: whether its disco#info announces XEP-0268; None: it was not asked, or did not answer.
+        contacts: its operators' addresses as disco#info names them, see `outreach.contacts_in`; None: as above.
         sent: interactions first handed to Prosody; the four after it, what came of them.
         answer_seconds: how long its last answers took, newest last, at most `MAX_ANSWER_TIMES`.
         automatic: which action was carried out for it without a person's yes, and when; of the last day.
@@ -197,6 +202,7 @@ class Peer:
     rules: Mapping[Kind, Rule] = field(default_factory=dict)
     is_forwarded_to: bool = False
     announces: bool | None = None
+    contacts: tuple[str, ...] | None = None
     asked_at: datetime | None = None
     sent: int = 0
     acknowledged: int = 0

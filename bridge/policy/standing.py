@@ -2,6 +2,8 @@
 
 from typing import assert_never
 
+from bridge.policy.lookalike import with_ascii
+from bridge.policy.outreach import Outreach, PersonsAnswer
 from bridge.policy.record import Interaction, InteractionState
 from bridge.policy.words import count, moment
 from bridge.xmpp.stanza import PeerError
@@ -16,12 +18,16 @@ _OVER = (
 
 def is_over(interaction: Interaction) -> bool:
     """Whether nothing more will be tried for a sending of ours."""
-    return interaction.state in _OVER
+    return interaction.state in _OVER or (
+        interaction.state is InteractionState.SENT and interaction.outreach is not None
+    )
 
 
 def standing(interaction: Interaction) -> str:  # noqa: C901, PLR0911 (a line for each state)
     """Say how far an interaction got; the peer's own words are in it, so it is to be made harmless."""
     at = f" {moment(interaction.state_at)}" if interaction.state_at else ""
+    if interaction.outreach is not None and (said := _by_person(interaction, interaction.outreach, at)):
+        return said
     tried = count(interaction.attempts, "attempt")
     match interaction.state:
         case InteractionState.STORED:
@@ -45,6 +51,33 @@ def standing(interaction: Interaction) -> str:  # noqa: C901, PLR0911 (a line fo
         case InteractionState.UNANSWERED:
             return f"given up{at} after {tried}: it never answered"
     assert_never(interaction.state)
+
+
+def _by_person(interaction: Interaction, known: Outreach, at: str) -> str:
+    """Say how far it got with the person it went to; "" where the state says it all."""
+    if known.answers:
+        last = known.answers[-1]
+        return f"answered {moment(last.at)} by {known.address}: {answer_text(last)}"
+    if interaction.state is InteractionState.SENT:
+        return f"it does not speak XEP-0268; {known.address} was written to by {known.channel}{at}, no answer yet"
+    if interaction.state is InteractionState.QUEUED and not interaction.retry_at:
+        return f"it does not speak XEP-0268; {known.address} is written to by {known.channel}"
+    return ""
+
+
+def answer_text(answer: PersonsAnswer) -> str:
+    """What a person answered, in one line; hostile."""
+    verdict = "" if answer.verdict is None else str(answer.verdict).replace("-", " ")
+    return ": ".join(part for part in (verdict, " ".join(answer.text.split())) if part)
+
+
+def answers_of(interaction: Interaction) -> tuple[tuple[PersonsAnswer, str], ...]:
+    """What persons answered to a sending of ours, each with what a timeline says; hostile."""
+    known = interaction.outreach
+    if known is None:
+        return ()
+    who = f"{with_ascii(known.address)}, for {with_ascii(interaction.peer)},"
+    return tuple((one, f"{who} answers our {interaction.kind}: {answer_text(one)}") for one in known.answers)
 
 
 def _queued(interaction: Interaction, tried: str) -> str:

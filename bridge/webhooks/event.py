@@ -40,6 +40,8 @@ class EventType(StrEnum):
     INTERACTION_REFUSED = "interaction.refused"
     INTERACTION_UNREACHABLE = "interaction.unreachable"
     INTERACTION_UNANSWERED = "interaction.unanswered"
+    CONTACT_TOLD = "contact.told"
+    CONTACT_ANSWERED = "contact.answered"
     MITIGATION_APPLIED = "mitigation.applied"
     MITIGATION_LIFTED = "mitigation.lifted"
     MITIGATION_EXPIRED = "mitigation.expired"

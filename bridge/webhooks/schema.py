@@ -209,6 +209,30 @@ class SendingSettled(AboutInteraction):
     failure: Failure | None = Field(description="Why it was not acknowledged, as far as is known.")
 
 
+class PersonWrittenTo(BaseModel):
+    """Somebody who looks after a server that does not speak XEP-0268, as that server names its contacts."""
+
+    channel: Literal["chat", "mail"]
+    address: str
+
+
+class PersonAnswered(BaseModel):
+    """What such a person answered; hostile text."""
+
+    at: datetime
+    text: str
+    verdict: Literal["done", "declined", "need-more"] | None = Field(description="null: only a text.")
+
+
+class PersonTold(AboutInteraction):
+    """What we sent went to a person, or that person answered."""
+
+    direction: Literal["sent"]
+    peer: PeerSent
+    contact: PersonWrittenTo
+    answer: PersonAnswered | None = Field(description="The newest; null: there is none.")
+
+
 class Inquired(EventData):
     """A peer asked what we know about an incident."""
 
@@ -263,6 +287,10 @@ EVENTS: Final[Mapping[EventType, Described]] = {
     EventType.INTERACTION_REFUSED: _of(SendingSettled, "A peer refused what we sent."),
     EventType.INTERACTION_UNREACHABLE: _of(SendingSettled, "A peer could not be reached for a day."),
     EventType.INTERACTION_UNANSWERED: _of(SendingSettled, "A peer did not answer what we sent for a day."),
+    EventType.CONTACT_TOLD: _of(
+        PersonTold, "The operators of a server without XEP-0268 were written to instead."
+    ),
+    EventType.CONTACT_ANSWERED: _of(PersonTold, "One of them answered."),
     EventType.MITIGATION_APPLIED: _of(MitigationChanged, "Something is in force on our server."),
     EventType.MITIGATION_LIFTED: _of(MitigationChanged, "It was taken back."),
     EventType.MITIGATION_EXPIRED: _of(MitigationChanged, "Its time is over."),

@@ -1,4 +1,4 @@
-"""IQ stanzas (RFC 6120 §8.2.3): the envelope of every interaction.
+"""IQ stanzas (RFC 6120 §8.2.3): the envelope of every interaction; and messages to people whose server knows none.
 
 House rules: what is read carries prepared JIDs; what is written carries no `from`, because Prosody puts it there.
 """
@@ -106,6 +106,32 @@ def write_request(
     copy.tail = None
     iq.append(copy)
     return _text(iq)
+
+
+def write_chat(text: str, *, to: str, id: str) -> str:  # noqa: A002 — the attribute's name
+    """A chat message; its thread is its id, so that an answer names what it answers."""
+    message = etree.Element("message", type="chat", to=legal(to), id=legal(id))
+    etree.SubElement(message, "body").text = legal(text)
+    etree.SubElement(message, "thread").text = legal(id)
+    return _text(message)
+
+
+def is_message(element: Element) -> bool:
+    """Whether this is a message, as `read_message` reads it."""
+    return element.tag in {"message", f"{{{CLIENT_NAMESPACE}}}message"}
+
+
+def read_message(element: Element) -> tuple[str, Jid, str]:
+    """Read which message of ours it answers (its thread; mod_incident_bridge sees to that), the sender and the text.
+
+    Raises:
+        MalformedError: there is no thread or text, or no address.
+    """
+    texts = {etree.QName(child).localname: child.text or "" for child in element}
+    answered, body = texts.get("thread", ""), texts.get("body", "")
+    if not body or not answered or len(answered.encode()) > MAX_ID_BYTES:
+        raise MalformedError("message", "a thread and a body are needed")
+    return answered, _address(element, "from"), body
 
 
 _TAGS = {"iq", f"{{{CLIENT_NAMESPACE}}}iq"}

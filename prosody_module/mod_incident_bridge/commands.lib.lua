@@ -14,7 +14,7 @@ local max_stanzas = 64;
 local commands_methods = {};
 local commands_mt = { __index = commands_methods };
 
--- deps: host, keys, webhook, notice, recorded, kind_types; is_allowed(ip); clock(); is_local_domain(domain);
+-- deps: host, keys, webhook, notice, contacts, check_chat, recorded, kind_types; is_allowed(ip); clock(); is_local_domain(domain);
 -- claim_reply(to, id); send(stanza) -> whether it went; new_id(); admins() -> a list of JIDs; user_exists(username);
 -- describe() -> table; count(type, outcome); log(level, text, ...);
 -- mitigator: apply(type, data), lift(data), list(data); preview(data): each a table, or nil, why not, and the status;
@@ -29,12 +29,12 @@ local function remove_client_xmlns(stanza)
 	for _, child in ipairs(stanza.tags) do remove_client_xmlns(child); end
 end
 
-local function parse_iq(text)
+local function parse_stanza(text)
 	if type(text) ~= "string" then return nil, "not a string"; end
 	local ok, stanza, why = pcall(xml.parse, text);
 	if not ok or not stanza then return nil, "not XML: " .. tostring(why or "a DOCTYPE, comment or instruction"); end
 	remove_client_xmlns(stanza);
-	if stanza.name ~= "iq" or stanza.attr.xmlns then return nil, "not an iq"; end
+	if stanza.name ~= "iq" and stanza.name ~= "message" or stanza.attr.xmlns then return nil, "not an iq or a message"; end
 	return stanza;
 end
 
@@ -73,12 +73,16 @@ end
 
 -- The stanza as it may leave, or nil and what is wrong with it.
 local function read_stanza(self, text)
-	local stanza, why = parse_iq(text);
+	local stanza, why = parse_stanza(text);
 	if not stanza then return nil, why; end
 	local attr = stanza.attr;
 	local to = jid.prep(attr.to);
 	if not to then return nil, "to is not a JID"; end
 	if not attr.id or attr.id == "" or #attr.id > 256 then return nil, "the id is missing or over 256 bytes"; end
+	if stanza.name == "message" then
+		stanza.attr.to = to;
+		return self.deps.check_chat(stanza, self.deps.host, self.deps.is_local_domain);
+	end
 	stanza.attr = { from = self.deps.host, to = to, id = attr.id, type = attr.type, ["xml:lang"] = attr["xml:lang"] };
 	local ok;
 	if is_reply(stanza) then
@@ -95,7 +99,9 @@ end
 local function send_one(self, text)
 	local stanza, why = read_stanza(self, text);
 	if not stanza then return { error = why }; end
-	if is_reply(stanza) and not self.deps.claim_reply(stanza.attr.to, stanza.attr.id) then
+	if stanza.name == "message" then
+		self.deps.contacts:remember(stanza);
+	elseif is_reply(stanza) and not self.deps.claim_reply(stanza.attr.to, stanza.attr.id) then
 		return { dropped = "already-answered" };
 	end
 	if not self.deps.send(stanza) then return { error = "not sent" }; end

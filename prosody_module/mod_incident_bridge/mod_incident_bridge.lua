@@ -20,6 +20,7 @@ local xpcall = require "util.xpcall".xpcall;
 local abuse = module:require "abuse";
 local new_accounts = module:require "accounts".new;
 local adhoc = module:require "adhoc_commands";
+local chat = module:require "contacts";
 local new_client = module:require "client".new;
 local new_commands = module:require "commands".new;
 local new_domains = module:require "domains".new;
@@ -67,6 +68,7 @@ local commanded = module:metric("counter", "commands", "", "Commands of the brid
 local waiting = module:metric("gauge", "waiting", "", "Incident IQs waiting for the bridge", {}):with_labels();
 
 local streams = setmetatable({}, { __mode = "k" }); -- what we know of each stream
+local contacts = chat.new();
 local recorded = webhook.new_recorded(recorded_answers, recorded_seconds);
 
 local function memory_of(stream)
@@ -170,7 +172,7 @@ local relay = relays.new({
 }, limits, problem);
 
 local commands = new_commands {
-	host = host, keys = keys, webhook = webhook, notice = notice, recorded = recorded, problem = problem;
+	host = host, keys = keys, webhook = webhook, notice = notice, contacts = contacts, check_chat = chat.check, recorded = recorded, problem = problem;
 	kind_types = relays.kind_types, new_id = new_id;
 	is_allowed = is_allowed, is_local_domain = is_local_domain, clock = time.now, send = send, log = log;
 	claim_reply = function (to, id) return relay:claim_reply(to, id); end;
@@ -234,6 +236,16 @@ module:hook("iq/host", guard(function (event)
 		relay:refuse_stanza(stanza, "unknown", refusals.no_payload);
 		return true;
 	end
+end), 10);
+
+-- What people write back whom the bridge wrote to; everything else is left to others.
+module:hook("message/host", guard(function (event)
+	local said, kind = contacts:read(event.stanza);
+	if not said then return; end
+	local origin = event.origin;
+	local stream = describe_stream(origin, event.stanza, memory_of(origin), is_local_domain);
+	relay:receive(said, kind, stream, jid_host(said.attr.from));
+	return true;
 end), 10);
 
 -- Shown by mod_adhoc to admins only, and answered here, before mod_adhoc, which knows no answer that comes later.
@@ -320,10 +332,14 @@ module:provides("http", {
 });
 
 function module.save()
-	return { relay = relay:save(), abuse = user_reports:save(), recorded = recorded.answers, streams = streams };
+	return {
+		relay = relay:save(), abuse = user_reports:save(), recorded = recorded.answers, streams = streams;
+		contacts = contacts.memory;
+	};
 end
 
 function module.restore(saved)
+	contacts.memory = saved.contacts or contacts.memory;
 	recorded.answers = saved.recorded or recorded.answers;
 	for stream, memory in pairs(saved.streams or {}) do streams[stream] = memory; end
 	relay:restore(saved.relay or {});

@@ -50,8 +50,8 @@ local function count_waiting(relay)
 	return relay.queue.count + (relay.flight and #relay.flight.items or 0);
 end
 
-local function send_refusal(relay, head, refusal)
-	local stanza = st.stanza("iq", { from = head.from, to = head.to, id = head.id, type = head.type });
+local function send_refusal(relay, head, refusal, name)
+	local stanza = st.stanza(name or "iq", { from = head.from, to = head.to, id = head.id, type = head.type });
 	relay.deps.send(st.error_reply(stanza, refusal.type, refusal.condition, refusal.text));
 end
 
@@ -71,10 +71,12 @@ local function is_question(item)
 end
 
 -- Answers an item, unless it was answered already; a result or an error of a peer gets no answer.
+-- A person whose message could not be kept sees that it was not delivered.
 local function refuse(relay, item, refusal)
 	if item.is_answered then return; end
 	close(relay, item);
 	relay.deps.count(item.kind, refusal.outcome or "refused_by_bridge");
+	if item.kind == "message" then return send_refusal(relay, item, refusal, "message"); end
 	if not is_question(item) then return; end
 	if item.was_sent then relay.answered:set(item.key, true); end
 	send_refusal(relay, item, refusal);
@@ -296,7 +298,7 @@ end
 local function new_item(relay, stanza, kind, stream, peer)
 	relay.arrivals = relay.arrivals + 1;
 	local attr = stanza.attr;
-	local stanza_text = kind_types[kind] and tostring(stanza) or text_of_reply(stanza);
+	local stanza_text = (kind_types[kind] or kind == "message") and tostring(stanza) or text_of_reply(stanza);
 	local text = json.encode({ stanza = stanza_text, stream = stream });
 	return {
 		number = relay.arrivals, kind = kind, peer = peer, from = attr.from, to = attr.to, id = attr.id, type = attr.type;
@@ -316,7 +318,8 @@ local function enqueue(relay, item)
 	return true;
 end
 
--- Takes an IQ in: `kind` is its payload's name, or "result" or "error"; `stream` the facts for the bridge; `peer` the
+-- Takes an IQ in: `kind` is its payload's name, or "result" or "error", or "message" for what
+-- a person wrote back; `stream` the facts for the bridge; `peer` the
 -- domain it counts for. Whatever happens, a get or set gets one answer.
 function relay_methods:receive(stanza, kind, stream, peer)
 	local attr = stanza.attr;
@@ -340,10 +343,11 @@ function relay_methods:receive(stanza, kind, stream, peer)
 	if not ok then self:refuse_stanza(stanza, kind, refusal); end
 end
 
--- Answers a get or set at once; a result or an error is only counted.
+-- Answers a get, a set or a message at once; a result or an error is only counted.
 function relay_methods:refuse_stanza(stanza, kind, refusal)
 	self.deps.count(kind, refusal.outcome);
 	local attr = stanza.attr;
+	if kind == "message" then return send_refusal(self, attr, refusal, "message"); end
 	if attr.type == "get" or attr.type == "set" then send_refusal(self, attr, refusal); end
 end
 

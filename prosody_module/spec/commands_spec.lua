@@ -16,6 +16,7 @@ local function new_world(problem)
 	local world = { sent = {}, counted = {}, logged = {}, answered = {}, admins = {}, ids = 0, time = now };
 	world.commands = support.library("commands").new {
 		host = "a.test", keys = { key }, webhook = webhook, notice = notice, kind_types = kind_types;
+		contacts = support.library("contacts").new(), check_chat = support.library("contacts").check;
 		recorded = webhook.new_recorded(100, 600);
 		problem = problem;
 		is_allowed = function (ip) return ip == "127.0.0.1"; end;
@@ -105,6 +106,13 @@ describe("stanza.send", function ()
 			assert.same({}, send(world, ("<iq type='%s' id='ib-1' to='b.test'>%s</iq>"):format(type, payload)));
 		end
 		assert.same({}, send(world, "<iq type='get' id='ib-2' to='b.test'>" .. disco_info .. "</iq>"));
+	end);
+
+	it("sends chat text to a user of another server", function ()
+		local world = new_world();
+		assert.same({}, send(world, "<message type='chat' id='ib-3' to='abuse@b.test'><body>hello</body></message>"));
+		assert.equal("hello", world.sent[1]:get_child_text("body"));
+		assert.is_string(send(world, "<message type='chat' id='ib-3' to='user@a.test'><body>hello</body></message>").error);
 	end);
 
 	it("refuses everything else, and says why", function ()

@@ -17,6 +17,7 @@ from bridge.pipeline.process import process
 from bridge.pipeline.receive import Intake, Relayed, receive
 from bridge.policy import deliver, events
 from bridge.policy.change import Change, Put, Queue
+from bridge.policy.outreach import Channel, Outreach, PersonsAnswer, Verdict
 from bridge.policy.record import Interaction, InteractionState, Outcome, Peer
 from bridge.policy.trust import Authentication, Trust
 from bridge.store import keys, lanes, load
@@ -107,6 +108,14 @@ async def sendings(store: Store) -> None:
         failure = None if state is InteractionState.ACKNOWLEDGED else refusal
         settled = events.settled(replace(one, state=state, failure=failure), now=NOW)
         await commit(store, Change(events=(settled,)))
+    told = Outreach(channel=Channel.CHAT, address="abuse@b.test")
+    answered = replace(told, answers=(PersonsAnswer(at=NOW, text="closed", verdict=Verdict.DONE),))
+    first = replace(sent[0].interactions[0], outreach=told)
+    by_person = (
+        events.contacted(first, now=NOW),
+        events.answered_by_person(replace(first, outreach=answered), number=1, now=NOW),
+    )
+    await commit(store, Change(events=by_person))
 
 
 async def trouble(store: Store) -> None:

@@ -7,9 +7,10 @@ import pytest
 
 from bridge.errors import RefusedError
 from bridge.policy import decide as decide_
-from bridge.policy.admit import ANSWERS_AT_MOST, Returned, State, admit, charge, question_name, take_answer
+from bridge.policy.admit import ANSWERS_AT_MOST, Returned, State, admit, charge, question_name
 from bridge.policy.forwarding import correction_recipients
 from bridge.policy.record import Interaction, incident_id
+from bridge.policy.replies import take_answer
 from bridge.policy.trust import Authentication, Stream, Trust
 from bridge.xep0268.model import Kind, Reading
 from bridge.xmpp import xml

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 import pytest
 from lxml import etree
 
-from bridge.policy.record import InteractionState
+from bridge.policy.outreach import Channel
+from bridge.policy.record import Interaction, InteractionState
 from deploy.servers import Authority, Prosody, free_network, iq
 from tests.system.desk import Desk
 from tests.system.ejabberd import Ejabberd, Silence
 from tests.system.reports import inquiry
 from tests.system.servers import Federation, Lab, eventually, manner
+from tests.system.user import Clients
 
 IMPATIENT = "[policy]\nanswer_seconds = 1\ngive_up_seconds = 8\n"
 NAMESPACE = "urn:xmpp:incident:2"
@@ -75,15 +77,70 @@ async def test_a_peer_is_asked_what_it_announces_then_told_and_its_result_is_not
     assert kinds == ["disco", "report"]
 
 
-@pytest.mark.parametrize(("version", "name"), [("0.12", "c.test"), ("13", "d.test")])
-async def test_a_prosody_without_the_module_does_not_speak_xep_0268(
-    standing: Lab, desk: Desk, version: str, name: str
+async def test_a_prosody_without_the_module_does_not_speak_xep_0268(standing: Lab, desk: Desk) -> None:
+    standing.prosody("d.test", version="13")
+
+    made = await desk.report("d.test")
+
+    await refused_for_good(desk, made.interactions[0].id, "d.test")
+    assert (await desk.peer("d.test")).contacts == ()
+
+
+async def test_where_a_server_does_not_speak_it_its_contact_is_written_to_and_the_answer_is_in_the_timeline(
+    standing: Lab, desk: Desk
 ) -> None:
-    standing.prosody(name, version=version)
+    named = '{ "mailto:abuse@c.test", "xmpp:Abuse@c.test?message", "https://c.test/abuse" }'
+    c = standing.prosody(
+        "c.test", modules=["server_contact_info"], extra_host=f"contact_info = {{ abuse = {named} }}"
+    )
+    for name in ("abuse", "mallory"):
+        c.control("register", name, "c.test", "secret")
+    async with Clients() as clients:
+        abuse = await clients.sign_in(c, "abuse")
+        mallory = await clients.sign_in(c, "mallory")
 
-    made = await desk.report(name)
+        [interaction] = (await desk.report("c.test", text="by chat")).interactions
+        told = await abuse.wait(lambda one: one.tag.endswith("}message"))
+        assert told.get("from") == "a.test"
+        text = told.findtext("{jabber:client}body")
+        assert "> five messages of spam" in text
+        assert "spammer@b.test: 5 xmpp-message" in text
 
-    await refused_for_good(desk, made.interactions[0].id, name)
+        async def written() -> Interaction:
+            [sent] = await desk.interactions(interaction.id)
+            assert sent.state is InteractionState.SENT
+            assert sent.outreach is not None
+            return sent
+
+        sent = await eventually(written, 30)
+        assert (sent.outreach.channel, sent.outreach.address) == (Channel.CHAT, "abuse@c.test")
+        assert (await desk.peer("c.test")).contacts == ("xmpp:abuse@c.test", "mailto:abuse@c.test")
+        thread = f"<thread>{told.findtext('{jabber:client}thread')}</thread>"
+        await mallory.send(f"<message type='chat' to='a.test'><body>a lie</body>{thread}</message>")
+        await mallory.send("<message type='chat' to='a.test'><body>hello?</body></message>")
+        assert (await mallory.wait(lambda one: one.get("type") == "error")).get("from") == "a.test"
+        await abuse.send(
+            "<message type='chat' to='a.test'><body>closed, <![CDATA[<b>thanks]]></body></message>"
+        )
+
+        [sent] = await desk.settled(interaction.id, seconds=30)
+
+    assert sent.state is InteractionState.ACKNOWLEDGED
+    assert [one.text for one in sent.outreach.answers] == ["closed, <b>thanks"]
+    shown = desk.bridge.cli("incidents", "show", sent.incident_id)
+    assert "abuse@c.test, for c.test, answers our report: closed, <b>thanks" in shown
+    assert "a lie" not in shown
+    assert "xmpp:abuse@c.test, mailto:abuse@c.test" in desk.bridge.cli("peers", "show", "c.test")
+
+
+async def test_a_contact_that_there_is_not_refuses_for_its_server(standing: Lab, desk: Desk) -> None:
+    standing.servers["c.test"].control("deluser", "abuse@c.test")
+
+    [interaction] = (await desk.report("c.test", text="nobody there")).interactions
+
+    [sent] = await desk.settled(interaction.id, seconds=30)
+    assert sent.state is InteractionState.REFUSED
+    assert (sent.outreach.address, sent.failure.condition) == ("abuse@c.test", "service-unavailable")
 
 
 async def test_ejabberd_does_not_speak_xep_0268(standing: Lab, desk: Desk) -> None:

@@ -12,6 +12,7 @@ from pydantic import Field
 from bridge.iodef.model import Incident as Document
 from bridge.iodef.model import IncidentId, Restriction
 from bridge.iodef.repair import Repair
+from bridge.policy.outreach import Outreach
 from bridge.policy.record import (
     Edition,
     Incident,
@@ -158,6 +159,9 @@ class InteractionItem(Out):
     sent_at: datetime | None
     retry_at: datetime | None
     failure: PeerError | None = Field(description="Why it was not acknowledged; in the peer's words.")
+    outreach: Outreach | None = Field(
+        description="The person it went to because the server does not speak XEP-0268, and what that one answered."
+    )
 
     @classmethod
     def of(cls, interaction: Interaction) -> Self:
@@ -218,6 +222,9 @@ class PeerView(Out):
     median_answer_seconds: float | None
     announces: bool | None = Field(
         description="Whether it announces XEP-0268; null: not asked, or no answer."
+    )
+    contacts: tuple[str, ...] | None = Field(
+        description="Its operators' addresses as it announces them (XEP-0157), best first; null: as above."
     )
 
     @classmethod

@@ -18,6 +18,7 @@ from bridge.pipeline.export import payload
 from bridge.pipeline.ids import new_id
 from bridge.pipeline.originate import audience
 from bridge.policy.lookalike import alike
+from bridge.policy.outreach import instead
 from bridge.policy.record import Interaction, Outcome, Peer, Way
 from bridge.policy.sessions import Role
 from bridge.policy.standing import is_over, standing
@@ -178,7 +179,7 @@ def _remarks(host: str, drafts: Iterable[Interaction], known: Mapping[str, Peer]
         elif peer is None:
             found.append(f"{one.peer} was never met by {host}.")
         if peer is not None and peer.announces is False:
-            found.append(f"{one.peer} does not announce XEP-0268; it is tried anyway.")
+            found.append(f"{one.peer} does not announce XEP-0268; {instead(peer.contacts)}.")
     return found
 
 

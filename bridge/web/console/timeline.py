@@ -11,7 +11,7 @@ from typing import Final
 from bridge.policy.approval import possibilities
 from bridge.policy.lookalike import with_ascii
 from bridge.policy.record import Incident, Interaction, InteractionState, MitigationType, Outcome, Way
-from bridge.policy.standing import standing
+from bridge.policy.standing import answers_of, standing
 from bridge.policy.trust import Trust
 from bridge.xep0268.model import Kind, Status
 
@@ -64,7 +64,11 @@ def entries(incident: Incident, interactions: Sequence[Interaction]) -> list[Ent
                 interaction=one,
             )
         )
-    return found
+        found += [
+            Entry(at=each.at, mood="in", text=text, standing="by chat", details=(), interaction=one)
+            for each, text in answers_of(one)
+        ]
+    return sorted(found, key=lambda one: one.at)
 
 
 _BAD: Final = (
