@@ -172,7 +172,8 @@ local relay = relays.new({
 }, limits, problem);
 
 local commands = new_commands {
-	host = host, keys = keys, webhook = webhook, notice = notice, contacts = contacts, check_chat = chat.check, recorded = recorded, problem = problem;
+	host = host, keys = keys, webhook = webhook, notice = notice, contacts = contacts, check_chat = chat.check;
+	recorded = recorded, problem = problem;
 	kind_types = relays.kind_types, new_id = new_id;
 	is_allowed = is_allowed, is_local_domain = is_local_domain, clock = time.now, send = send, log = log;
 	claim_reply = function (to, id) return relay:claim_reply(to, id); end;
