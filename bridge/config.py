@@ -133,6 +133,7 @@ class PolicySettings(_Section):
     inquiries: Inquiries = Inquiries.PARTIES
     answer_seconds: PositiveInt = 300
     give_up_seconds: PositiveInt = 86_400
+    answer_page_days: Annotated[int, Field(ge=0, le=365)] = 0
     approval_days: Days = 7
     mitigation_days: Days = 30
     protected: Annotated[Names, NoDecode, BeforeValidator(values.listed)] = frozenset()
@@ -247,6 +248,12 @@ class Input(BaseSettings):
     policy: PolicySettings = PolicySettings()
     retention: RetentionSettings = RetentionSettings()
     webhooks: WebhookSettings = WebhookSettings()
+
+    @model_validator(mode="after")
+    def _has_a_page(self) -> Self:
+        if self.policy.answer_page_days and not self.server.public_url:
+            raise ValueError("policy.answer_page_days needs server.public_url: links lead there")
+        return self
 
     @classmethod
     def settings_customise_sources(

@@ -128,6 +128,11 @@ REFUSALS = {
     "a server among users": ('[policy]\n\nallow_users = ["a.test"]', 3, "no local part"),
     "no proof": ('[policy]\nrequire_authentication = "none"', 2, "dialback"),
     "links by plain http": ('[server]\npublic_url = "http://example.org"', 2, "plain http over a network"),
+    "an answer page that is nowhere": (
+        "[policy]\nanswer_page_days = 7",
+        1,
+        "policy.answer_page_days needs server.public_url",
+    ),
     "links to nowhere": ('[server]\npublic_url = "incidents.example.org"', 2, "is not a URL"),
     "links into a folder": ('[server]\npublic_url = "https://example.org/a"', 2, "has a path"),
     "links with a query": ('[server]\npublic_url = "https://example.org/?a"', 2, "is not a URL"),

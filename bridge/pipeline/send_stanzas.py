@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +24,7 @@ _log = log.get(__name__)
 _MAX_CALL_BYTES = 900_000  # below the 1 MiB that Prosody reads, with room for JSON's escapes
 _MESSAGES = {"notice", "text", "thank"}  # items that are no stanza of XEP-0268
 Item = dict[str, Any]
+Link = Callable[[Interaction, datetime], str]
 
 
 async def send_stanzas(
@@ -34,11 +35,21 @@ async def send_stanzas(
     *,
     patience: outgoing.Patience,
     now: datetime,
+    link: Link = lambda *_: "",
 ) -> Sent:
     """Hand a lane's items to the host's Prosody, in order, as many as one call takes.
 
     The same stanzas for the same items go out under the same `webhook-id`, so that Prosody knows a repeat after a
     crash.
+
+    Args:
+        store: where from.
+        prosody: whereto.
+        host: whose lane it is.
+        items: from the first of the lane.
+        patience: how long answers are waited for.
+        now: the time.
+        link: to the answer page of what goes to a person; "" for none.
 
     Raises:
         UnavailableError: Prosody did not take them; they stay in their lane.
@@ -53,7 +64,7 @@ async def send_stanzas(
         return Sent(1, await thank(store, prosody, host, decoded[0]))
     until = next((n for n, item in enumerate(decoded) if item.keys() & _MESSAGES), len(decoded))
     sendings = await _sendings(store, decoded[:until], now=now)
-    stanzas = _stanzas(decoded[:until], sendings)
+    stanzas = _stanzas(decoded[:until], sendings, lambda one: link(one, now))
     wanted = [text for text in stanzas if text is not None]
     named = [f"{item['id']} {text}" for item, text in zip(decoded, stanzas, strict=False) if text is not None]
     webhook_id = "s-" + hashlib.sha256("\n".join(named).encode()).hexdigest()[:40]
@@ -74,7 +85,9 @@ async def _sendings(store: Store, items: Sequence[Item], *, now: datetime) -> Ma
     return {one.id: one for one in records if isinstance(one, Interaction) and outgoing.is_due(one, now=now)}
 
 
-def _stanzas(items: Sequence[Item], sendings: Mapping[str, Interaction]) -> list[str | None]:
+def _stanzas(
+    items: Sequence[Item], sendings: Mapping[str, Interaction], link: Callable[[Interaction], str]
+) -> list[str | None]:
     """Write the items' stanzas, as many as fit into one call; None for one that is not wanted any more."""
     found: list[str | None] = []
     size_bytes = 0
@@ -82,7 +95,7 @@ def _stanzas(items: Sequence[Item], sendings: Mapping[str, Interaction]) -> list
         text: str | None = item.get("stanza")
         interaction = sendings.get(item.get("send", ""))
         if interaction is not None and interaction.original is not None:
-            text = _written(interaction, interaction.original)
+            text = _written(interaction, interaction.original, link)
         size_bytes += len(json.dumps(text))
         if found and size_bytes > _MAX_CALL_BYTES:
             break
@@ -90,11 +103,15 @@ def _stanzas(items: Sequence[Item], sendings: Mapping[str, Interaction]) -> list
     return found
 
 
-def _written(interaction: Interaction, payload: bytes) -> str:
+def _written(interaction: Interaction, payload: bytes, link: Callable[[Interaction], str]) -> str:
     """Write one sending: the incident IQ, or the chat message to a person in its place."""
     known = interaction.outreach
     if known is not None:
-        return write_chat(letter(interaction, can_reply=True), to=known.address, id=interaction.iq_id)
+        return write_chat(
+            letter(interaction, can_reply=True, link=link(interaction)),
+            to=known.address,
+            id=interaction.iq_id,
+        )
     return write_request(
         interaction.kind.iq_type, to=interaction.peer, id=interaction.iq_id, payload=xml.parse(payload)
     )

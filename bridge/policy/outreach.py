@@ -43,11 +43,18 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonsAnswer:
-    """What came back from a person; `text` is hostile, to be escaped where shown. `verdict` None: only a text."""
+    """What came back from a person.
+
+    Attributes:
+        text: hostile, to be escaped where shown.
+        verdict: None: only a text.
+        is_by_page: on the answer page, by whoever had its link; else by chat from the address written to.
+    """
 
     at: datetime
     text: str
     verdict: Verdict | None = None
+    is_by_page: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

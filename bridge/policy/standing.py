@@ -57,7 +57,7 @@ def _by_person(interaction: Interaction, known: Outreach, at: str) -> str:
     """Say how far it got with the person it went to; "" where the state says it all."""
     if known.answers:
         last = known.answers[-1]
-        return f"answered {moment(last.at)} by {known.address}: {answer_text(last)}"
+        return f"answered {moment(last.at)} by {_who(last, known)}: {answer_text(last)}"
     if interaction.state is InteractionState.SENT:
         return f"it does not speak XEP-0268; {known.address} was written to by {known.channel}{at}, no answer yet"
     if interaction.state is InteractionState.QUEUED and not interaction.retry_at:
@@ -76,8 +76,15 @@ def answers_of(interaction: Interaction) -> tuple[tuple[PersonsAnswer, str], ...
     known = interaction.outreach
     if known is None:
         return ()
-    who = f"{with_ascii(known.address)}, for {with_ascii(interaction.peer)},"
-    return tuple((one, f"{who} answers our {interaction.kind}: {answer_text(one)}") for one in known.answers)
+    peer = with_ascii(interaction.peer)
+    return tuple(
+        (one, f"{_who(one, known)}, for {peer}, answers our {interaction.kind}: {answer_text(one)}")
+        for one in known.answers
+    )
+
+
+def _who(answer: PersonsAnswer, known: Outreach) -> str:
+    return "whoever has the link" if answer.is_by_page else with_ascii(known.address)
 
 
 def _queued(interaction: Interaction, tried: str) -> str:

@@ -222,6 +222,7 @@ class PersonAnswered(BaseModel):
     at: datetime
     text: str
     verdict: Literal["done", "declined", "need-more"] | None = Field(description="null: only a text.")
+    is_by_page: bool = Field(description="On the answer page; else from the address that was written to.")
 
 
 class PersonTold(AboutInteraction):

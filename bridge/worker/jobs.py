@@ -19,8 +19,8 @@ import aiohttp
 
 from bridge import config
 from bridge.clients.endpoint import EndpointClient
-from bridge.clients.prosody import ProsodyClient
-from bridge.pipeline import mitigate
+from bridge.clients.prosody import ProsodyClient, keys_of
+from bridge.pipeline import mitigate, persons
 from bridge.pipeline.deliver_events import Deliveries, fan_out
 from bridge.pipeline.process import process
 from bridge.pipeline.recover import set_aside
@@ -108,10 +108,14 @@ def raise_open_files() -> None:
 
 
 def _outgoing(store: Store, prosody: ProsodyClient, settings: config.Settings) -> OutgoingStories:
+    keys_by_host = {name: keys_of(host) for name, host in settings.hosts.items()}
+    days = settings.policy.answer_page_days
+    link = persons.links(settings.server.public_url, keys_by_host, days=days)
+
     async def send(lane: str, items: Sequence[bytes]) -> Sent:
         host = lane.partition(":")[2]
         return await send_stanzas(
-            store, prosody, host, items, patience=settings.policy, now=datetime.now(UTC)
+            store, prosody, host, items, patience=settings.policy, now=datetime.now(UTC), link=link
         )
 
     async def approvals(lane: str, items: Sequence[bytes]) -> Sent:  # noqa: ARG001 - a Call

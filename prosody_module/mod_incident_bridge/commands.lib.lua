@@ -15,8 +15,8 @@ local commands_methods = {};
 local commands_mt = { __index = commands_methods };
 
 -- deps: host, keys, webhook, notice, contacts, check_chat, recorded, kind_types; is_allowed(ip); clock();
--- is_local_domain(domain); claim_reply(to, id); send(stanza) -> whether it went; new_id(); admins() -> a list of JIDs; user_exists(username);
--- describe() -> table; count(type, outcome); log(level, text, ...);
+-- is_local_domain(domain); claim_reply(to, id); send(stanza) -> whether it went; new_id(); admins() -> a list of JIDs;
+-- user_exists(username); describe() -> table; count(type, outcome); log(level, text, ...);
 -- mitigator: apply(type, data), lift(data), list(data); preview(data): each a table, or nil, why not, and the status;
 -- problem: why nothing can be done, or nil.
 local function new(deps)

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Iterator
 
+import aiohttp
 import pytest
 from lxml import etree
 
@@ -17,7 +18,7 @@ from tests.system.reports import inquiry
 from tests.system.servers import Federation, Lab, eventually, manner
 from tests.system.user import Clients
 
-IMPATIENT = "[policy]\nanswer_seconds = 1\ngive_up_seconds = 8\n"
+IMPATIENT = "[policy]\nanswer_seconds = 1\ngive_up_seconds = 8\nanswer_page_days = 7\n"
 NAMESPACE = "urn:xmpp:incident:2"
 
 
@@ -34,7 +35,8 @@ def standing(authority: Authority) -> Iterator[Lab]:
 @pytest.fixture(scope="module")
 def desk(standing: Lab) -> Desk:
     """The operator of a.test, a Prosody 13 whose bridge does not wait long."""
-    bridge = standing.bridge(settings=IMPATIENT)
+    page = f'public_url = "http://{standing.network}.100:15268"'
+    bridge = standing.bridge(settings=IMPATIENT, server=page)
     prosody = standing.prosody("a.test", version="13", bridge=bridge, start=False)
     bridge.start_up()
     prosody.start()
@@ -123,12 +125,26 @@ async def test_where_a_server_does_not_speak_it_its_contact_is_written_to_and_th
             "<message type='chat' to='a.test'><body>closed, <![CDATA[<b>thanks]]></body></message>"
         )
 
-        [sent] = await desk.settled(interaction.id, seconds=30)
+        await desk.settled(interaction.id, seconds=30)
 
+    link = re.search(r"https?://\S+/answer/\S+", text)[0]
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as browser:
+        page = await (await browser.get(link)).text()
+        assert "five messages of spam" in page
+        form = {
+            "csrf": re.search(r'name="csrf" value="([^"]+)"', page)[1],
+            "verdict": "done",
+            "text": "<i>gone",
+        }
+        assert "have your answer" in await (await browser.post(link, data=form)).text()
+        assert (await browser.post(link, data=form)).status == 404
+
+    [sent] = await desk.interactions(interaction.id)
     assert sent.state is InteractionState.ACKNOWLEDGED
-    assert [one.text for one in sent.outreach.answers] == ["closed, <b>thanks"]
+    assert [one.text for one in sent.outreach.answers] == ["closed, <b>thanks", "<i>gone"]
     shown = desk.bridge.cli("incidents", "show", sent.incident_id)
     assert "abuse@c.test, for c.test, answers our report: closed, <b>thanks" in shown
+    assert "whoever has the link, for c.test, answers our report: done: <i>gone" in shown
     assert "a lie" not in shown
     assert "xmpp:abuse@c.test, mailto:abuse@c.test" in desk.bridge.cli("peers", "show", "c.test")
 

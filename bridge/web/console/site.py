@@ -8,6 +8,7 @@ from bridge.web.console import (
     about,
     abuse,
     acting,
+    answer,
     approvals,
     audit,
     endpoint_form,
@@ -26,6 +27,7 @@ from bridge.web.console import (
 
 PAGES: Final = (
     sign_in,
+    answer,
     inbox,
     abuse,
     approvals,

@@ -65,7 +65,14 @@ def entries(incident: Incident, interactions: Sequence[Interaction]) -> list[Ent
             )
         )
         found += [
-            Entry(at=each.at, mood="in", text=text, standing="by chat", details=(), interaction=one)
+            Entry(
+                at=each.at,
+                mood="in",
+                text=text,
+                standing="on the answer page" if each.is_by_page else "by chat",
+                details=(),
+                interaction=one,
+            )
             for each, text in answers_of(one)
         ]
     return sorted(found, key=lambda one: one.at)

@@ -1,0 +1,75 @@
+"""What a person answers on the answer page: the one write that needs no account, and the only thing it can change.
+
+House rule: a link that is guessed, over or closed finds nothing, and nothing is said of why.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from bridge.errors import ConflictError
+from bridge.policy import answer_link, outgoing
+from bridge.policy.change import Change, Put
+from bridge.policy.outreach import PersonsAnswer
+from bridge.policy.record import Interaction, Peer, Way
+from bridge.store import keys, load
+from bridge.store.commit import commit
+from bridge.store.connect import Store
+
+_ATTEMPTS = 10
+Keys = Mapping[str, Sequence[bytes]]
+
+
+def links(public_url: str, keys_by_host: Keys, *, days: int) -> Callable[[Interaction, datetime], str]:
+    """Return what makes the link to a sending's answer page; "" where the operator wants none (`days` is 0)."""
+
+    def link(interaction: Interaction, now: datetime) -> str:
+        if not days or not public_url or interaction.host not in keys_by_host:
+            return ""
+        until = now + timedelta(days=days)
+        key = keys_by_host[interaction.host][0]
+        word = answer_link.make(key, host=interaction.host, interaction_id=interaction.id, until=until)
+        return f"{public_url}{answer_link.PATH}{word}"
+
+    return link
+
+
+async def find(store: Store, word: str, *, keys_by_host: Keys, now: datetime) -> Interaction | None:
+    """Find what a link is about, if it is good and still open."""
+    interaction_id = answer_link.names(word)
+    if interaction_id is None:
+        return None
+    name = keys.interaction(interaction_id)
+    found = (await load.fetch(store, names=[name])).records[name]
+    if not isinstance(found, Interaction) or found.way is not Way.SENT or found.outreach is None:
+        return None
+    own = keys_by_host.get(found.host, ())
+    if not answer_link.is_good(word, own, host=found.host, now=now) or answer_link.is_closed(found.outreach):
+        return None
+    return found
+
+
+async def answer(
+    store: Store, word: str, given: PersonsAnswer, *, keys_by_host: Keys, now: datetime
+) -> Interaction | None:
+    """Note an answer; None where the link is not good, or not open any more.
+
+    Raises:
+        ConflictError: others keep changing it; nothing was noted.
+    """
+    for _ in range(_ATTEMPTS):
+        known = await find(store, word, keys_by_host=keys_by_host, now=now)
+        if known is None:
+            return None
+        name = keys.peer(known.host, known.peer)
+        record = (await load.fetch(store, names=[name])).records[name]
+        before = record if isinstance(record, Peer) else None
+        peer = before or Peer(host=known.host, domain=known.peer)
+        after, counted, change = outgoing.answered_by_person(known, peer, given, now=now)
+        if after is known:
+            return known  # the same once more
+        try:
+            await commit(store, change + Change(puts=(Put(known, after), Put(before, counted))))
+        except ConflictError:
+            continue
+        return after
+    raise ConflictError("it changes faster than your answer can be noted; try again")

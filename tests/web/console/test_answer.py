@@ -1,0 +1,172 @@
+"""The answer page: what a link is good for, and what one that is guessed, over, closed or only looked at is not."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
+from bridge.iodef.model import Incident as Document
+from bridge.iodef.model import IncidentId, Source, Text
+from bridge.pipeline.persons import links
+from bridge.policy import outgoing
+from bridge.policy.answer_link import PATH, make
+from bridge.policy.change import Change, Put
+from bridge.policy.outreach import Channel, Outreach, Verdict
+from bridge.policy.record import Interaction, InteractionState, Outcome
+from bridge.store import keys, load
+from bridge.store.commit import commit
+from bridge.store.connect import Store
+from bridge.webhooks.signature import decode_secret
+from bridge.xep0268.model import Kind
+from tests.pipeline.conftest import server, store
+from tests.web.console.test_pages import SECRET, Open, browse, send
+
+__all__ = ["browse", "server", "store"]
+KEY = decode_secret(SECRET)
+
+
+@pytest.fixture(autouse=True)
+def blockbuster() -> Iterator[BlockBuster]:
+    """Fail where a handler blocks the event loop."""
+    with blockbuster_ctx(scanned_modules=["bridge.web", "bridge.pipeline"]) as buster:
+        yield buster
+
+
+@pytest.fixture
+async def asked(store: Store) -> Interaction:
+    """A request that abuse@c.test was sent by chat."""
+    document = Document(
+        identity=IncidentId(name="a.test", text="1"),
+        descriptions=(Text(text="<script>alert(1)</script> spam"),),
+        sources=(Source(address="bad@c.test", category="xmpp"),),
+    )
+    made = outgoing.draft(
+        interaction_id="i1",
+        host="a.test",
+        to="c.test",
+        kind=Kind.REQUEST,
+        payload=b"<request/>",
+        document=document,
+        status=None,
+        incident_id="n1",
+        now=datetime.now(UTC),
+    )
+    told = Outreach(channel=Channel.CHAT, address="abuse@c.test")
+    made = replace(made, state=InteractionState.SENT, attempts=1, outreach=told)
+    await commit(store, Change(puts=(Put(None, made),)))
+    return made
+
+
+def link_to(interaction: Interaction, *, days: float = 7, key: bytes = KEY) -> str:
+    until = datetime.now(UTC) + timedelta(days=days)
+    return PATH + make(key, host=interaction.host, interaction_id=interaction.id, until=until)
+
+
+async def stored(store: Store) -> Interaction:
+    name = keys.interaction("i1")
+    found = (await load.fetch(store, names=[name])).records[name]
+    assert isinstance(found, Interaction)
+    return found
+
+
+async def test_whoever_has_the_link_sees_what_was_sent_and_answers_without_an_account(
+    browse: Open, store: Store, asked: Interaction
+) -> None:
+    client, link = await browse(), link_to(asked)
+    page = await (await client.get(link)).text()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; spam" in page
+    assert "bad@c.test" in page
+
+    answer = await send(client, link, verdict="done", text="both <b>closed")
+
+    assert "Thank you" in await answer.text()
+    after = await stored(store)
+    assert (after.state, after.outcome) == (InteractionState.ACKNOWLEDGED, Outcome.DONE)
+    assert after.outreach is not None
+    assert [(one.text, one.verdict, one.is_by_page) for one in after.outreach.answers] == [
+        ("both <b>closed", Verdict.DONE, True)
+    ]
+
+
+async def test_looking_changes_nothing_however_often(browse: Open, store: Store, asked: Interaction) -> None:
+    client = await browse()
+    for method in ("GET", "HEAD", "GET"):
+        assert (await client.request(method, link_to(asked))).status == 200
+    assert await stored(store) == replace(asked, original=None, version=1)
+
+
+async def test_a_form_that_no_page_of_ours_gave_changes_nothing(
+    browse: Open, store: Store, asked: Interaction
+) -> None:
+    answer = await (await browse()).post(link_to(asked), data={"verdict": "done"})
+    assert answer.status == 403
+    assert (await stored(store)).version == 1
+
+
+async def test_a_link_that_is_not_good_finds_nothing_and_says_nothing_of_why(
+    browse: Open, store: Store, asked: Interaction
+) -> None:
+    client, good = await browse(), link_to(asked)
+    elsewhere = make(KEY, host="b.test", interaction_id="i1", until=datetime.now(UTC) + timedelta(days=1))
+    later = good.replace(good.split(".")[1], f"{int(good.split('.')[1], 16) + 1:x}")
+    bad = [
+        link_to(asked, days=-1),
+        link_to(asked, key=b"x" * 32),
+        link_to(replace(asked, id="i2")),
+        PATH + elsewhere,
+        later,
+        good[:-1] + ("A" if good[-1] != "A" else "B"),
+        good + "A",
+        PATH + "i1",
+        PATH + "%00",
+        PATH + "x" * 5000,
+    ]
+    fields = {"csrf": "", "verdict": "done"}
+    first = await client.get(good)
+    fields["csrf"] = (await first.text()).split('name="csrf" value="')[1].split('"')[0]
+    pages = set()
+    for one in bad:
+        seen, tried = await client.get(one), await client.post(one, data=fields)
+        assert (seen.status, tried.status) == (404, 404), one
+        pages |= {await seen.text(), await tried.text()}
+    assert len(pages) == 1
+    assert (await stored(store)).version == 1
+
+
+async def test_what_no_person_was_told_has_no_page(browse: Open, store: Store, asked: Interaction) -> None:
+    await commit(store, Change(puts=(Put(await stored(store), replace(asked, outreach=None)),)))
+    assert (await (await browse()).get(link_to(asked))).status == 404
+
+
+@pytest.mark.parametrize("verdict", ["done", "declined"])
+async def test_an_answer_that_settles_it_closes_the_page(
+    browse: Open, store: Store, asked: Interaction, verdict: str
+) -> None:
+    client, link = await browse(), link_to(asked)
+    await send(client, link, verdict="need-more", text="which accounts?")
+    fields = {"csrf": (await (await client.get(link)).text()).split('name="csrf" value="')[1].split('"')[0]}
+    assert (await client.post(link, data={**fields, "verdict": verdict})).status == 200
+    assert (await client.post(link, data={**fields, "verdict": "done", "text": "again"})).status == 404
+    assert (await client.get(link)).status == 404
+    known = (await stored(store)).outreach
+    assert known is not None
+    assert [str(one.verdict) for one in known.answers] == ["need-more", verdict]
+
+
+async def test_an_answer_that_says_nothing_is_asked_for_again(
+    browse: Open, store: Store, asked: Interaction
+) -> None:
+    client, link = await browse(), link_to(asked)
+    for fields in ({"verdict": "need-more"}, {"verdict": "maybe"}, {}):
+        assert (await send(client, link, **fields)).status == 422
+    assert (await stored(store)).version == 1
+
+
+def test_a_link_is_made_only_where_the_operator_wants_a_page(asked: Interaction) -> None:
+    now, own = datetime.now(UTC), {"a.test": [KEY]}
+    assert links("https://a.test", own, days=7)(asked, now).startswith("https://a.test/answer/i1.")
+    assert links("https://a.test", own, days=0)(asked, now) == ""
+    assert links("", own, days=7)(asked, now) == ""
+    assert links("https://a.test", {}, days=7)(asked, now) == ""
