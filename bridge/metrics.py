@@ -3,12 +3,14 @@
 House rule: no label that a stranger can choose.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from bridge.policy import stages
 
 PREFIX = "incident_bridge_"
 
@@ -53,21 +55,33 @@ GAUGES = {
     ),
     "store_used_bytes": Description("Memory the store uses."),
     "store_max_bytes": Description("Memory the store may use."),
+    "store_replicas": Description("Replicas that follow the store."),
     "store_durable": Description("1 if the store keeps what it acknowledged through a power cut, else 0."),
+}
+HISTOGRAMS = {
+    stages.METRIC: Description(
+        "Seconds from the arrival of what a peer sent until a stage; and from an event until it is delivered.",
+        ("stage",),
+    ),
 }
 
 Sample = tuple[str, tuple[str, ...], float]
 
 
-def render(counters: Iterable[Sample], gauges: Iterable[Sample]) -> bytes:
-    """Write the text exposition format; samples are (name without prefix, label values, value)."""
+def render(counters: Mapping[tuple[str, ...], int], gauges: Iterable[Sample]) -> bytes:
+    """Write the text exposition format.
+
+    Args:
+        counters: as the store has them: by name without prefix and label values.
+        gauges: (name without prefix, label values, value).
+    """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(tuple(counters), tuple(gauges)))
+    registry.register(_Collector(counters, tuple(gauges)))
     return generate_latest(registry)
 
 
 class _Collector(Collector):
-    def __init__(self, counters: tuple[Sample, ...], gauges: tuple[Sample, ...]) -> None:
+    def __init__(self, counters: Mapping[tuple[str, ...], int], gauges: tuple[Sample, ...]) -> None:
         self._counters = counters
         self._gauges = gauges
 
@@ -75,10 +89,16 @@ class _Collector(Collector):
         """Yield every described metric, also those that have no sample yet."""
         for name, description in COUNTERS.items():
             counter = CounterMetricFamily(PREFIX + name, description.text, labels=description.labels)
-            for other, labels, value in self._counters:
-                if other == name and len(labels) == len(description.labels):
-                    counter.add_metric(labels, value)
+            for key, count in self._counters.items():
+                if key[0] == name and len(key) == 1 + len(description.labels):
+                    counter.add_metric(key[1:], count)
             yield counter
+        for name, description in HISTOGRAMS.items():
+            histogram = HistogramMetricFamily(PREFIX + name, description.text, labels=description.labels)
+            for stage, (up_to, seconds) in stages.histograms(self._counters).items():
+                bounds = [*map(str, stages.BUCKETS), "+Inf"]
+                histogram.add_metric([stage], list(zip(bounds, up_to, strict=True)), seconds)
+            yield histogram
         for name, description in GAUGES.items():
             gauge = GaugeMetricFamily(PREFIX + name, description.text, labels=description.labels)
             for other, labels, value in self._gauges:

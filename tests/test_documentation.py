@@ -20,6 +20,7 @@ from bridge.config import (
     WebhookSettings,
     default_toml,
 )
+from bridge.policy.stages import Stage, counts
 from bridge.webhooks.event import EventType
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -72,7 +73,7 @@ def test_what_the_readme_says_to_type_can_be_typed(words: str) -> None:
 def test_every_metric_stands_in_the_readme_and_nothing_else() -> None:
     table = README.split("<!-- metrics:")[1].split("\n\n")[0]
     written = set(re.findall(rf"`({metrics.PREFIX}[a-z_]+(?:\{{[a-z,]+\}})?)`", table))
-    suffixes = [(metrics.COUNTERS, "_total"), (metrics.GAUGES, "")]
+    suffixes = [(metrics.COUNTERS, "_total"), (metrics.GAUGES, ""), (metrics.HISTOGRAMS, "")]
     real = set()
     for described, suffix in suffixes:
         for name, description in described.items():
@@ -94,7 +95,23 @@ def test_what_the_readme_points_to_is_there(path: str) -> None:
 
 
 def test_metrics_are_written_in_the_text_format_with_their_labels() -> None:
-    text = metrics.render([("interactions", ("report", "trusted"), 3)], [("store_durable", (), 1)]).decode()
+    counters = {("interactions", "report", "trusted"): 3, ("strange", "x"): 1}
+    text = metrics.render(counters, [("store_durable", (), 1)]).decode()
     assert 'incident_bridge_interactions_total{kind="report",trust="trusted"} 3.0' in text
     assert "incident_bridge_store_durable 1.0" in text
     assert "# TYPE incident_bridge_refused_total counter" in text
+    assert "strange" not in text
+
+
+def test_a_histogram_counts_what_took_up_to_each_bound() -> None:
+    text = metrics.render(counts([(Stage.STORED, took) for took in (-1, 0.005, 0.006, 4000)]), ()).decode()
+    for end in (
+        'bucket{le="0.005",stage="stored"} 2.0',
+        'bucket{le="0.01",stage="stored"} 3.0',
+        'bucket{le="3600.0",stage="stored"} 3.0',
+        'bucket{le="+Inf",stage="stored"} 4.0',
+        'count{stage="stored"} 4.0',
+        'sum{stage="stored"} 4000.011',
+        'count{stage="decided"} 0.0',
+    ):
+        assert f"incident_bridge_stage_seconds_{end}\n" in text

@@ -25,6 +25,7 @@ from bridge.policy.record import (
     Interaction,
     delivery_id,
 )
+from bridge.policy.stages import Stage
 from bridge.store import keys, load
 from bridge.store.connect import Store
 from bridge.store.lanes import waiting
@@ -281,7 +282,7 @@ class Deliveries:
                 after, settled, more = deliver.attempted(
                     after, delivery, tried, now=self.clock(), jitter=self.chance()
                 )
-                change += more
+                change += more + _timed(self.work[item], settled, now=self.clock())
                 _tell(settled, tried)
             change += Change(puts=(Put(delivery if delivery.version else None, settled),))
         if before is None or after is None:
@@ -306,6 +307,15 @@ def _signed(endpoint: Endpoint, event_id: str, body: bytes, *, now: datetime) ->
         secrets.append(endpoint.old_secret)
     known = [decode_secret(one) for one in secrets]
     return headers_for(known, message_id=event_id, timestamp=int(now.timestamp()), body=body)
+
+
+def _timed(work: Work, settled: Delivery, *, now: datetime) -> Change:
+    """How long it took from the event, where the first attempt did it: the rest is the endpoint's time, not ours."""
+    if work.event is None or settled.state is not DeliveryState.DELIVERED or settled.tries != 1:
+        return Change()
+    return Change(
+        times=((Stage.DELIVERED, (now - datetime.fromisoformat(work.event["timestamp"])).total_seconds()),)
+    )
 
 
 def _tell(delivery: Delivery, tried: Tried) -> None:

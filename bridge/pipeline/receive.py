@@ -186,16 +186,16 @@ def _settle(before: admit.State, arrivals: Sequence[Arrived], *, now: datetime) 
         except RefusedError as error:
             if isinstance(error, OverQuotaError) and error.name != STRANGERS:
                 refuse[error.name] = min(error.seconds, _MAX_REFUSE_SECONDS)
-            results.append(_error(error.stanza_error))
+            results.append({**_named(arrival), **_error(error.stanza_error)})
             change += Change(counts=(("refused", error.stanza_error.condition),))
         except Exception:  # noqa: BLE001 - the same
             _log.exception(
                 "a stanza could not be admitted: report this as a bug",
                 host=before.host,
             )
-            results.append(_error(_FAULT))
+            results.append({**_named(arrival), **_error(_FAULT)})
         else:
-            results.append({})
+            results.append(_named(arrival))
             change += more
     answer = {"results": results, "refuse": refuse}
     return json.dumps(answer).encode(), Change(puts=admit.puts(before, state)) + change
@@ -209,6 +209,11 @@ def _take(state: admit.State, arrival: Arrived, *, now: datetime) -> tuple[admit
     if isinstance(arrival, Said):
         return replies.take_said(state, arrival, now=now)
     return admit.admit(admit.charge(state, arrival, now=now), arrival, now=now)
+
+
+def _named(arrival: Arrival | Returned | StanzaError) -> dict[str, Any]:
+    """The id under which everybody's log knows an interaction; Prosody's too."""
+    return {"interaction": arrival.id} if isinstance(arrival, Arrival) else {}
 
 
 def _error(error: StanzaError) -> Mapping[str, Any]:

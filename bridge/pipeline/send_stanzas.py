@@ -14,6 +14,7 @@ from bridge.policy import notice, outgoing
 from bridge.policy.change import Change, Mark, Sent, Telling
 from bridge.policy.letter import letter
 from bridge.policy.record import Interaction, InteractionState, Notices
+from bridge.policy.stages import Stage
 from bridge.store import keys, load
 from bridge.store.connect import Store
 from bridge.xmpp import xml
@@ -141,7 +142,8 @@ def _settle(
         return change + outgoing.handed_over(interaction, now=now, patience=patience)[1]
     if outcome == "sent" and item.get("interaction") is not None:
         mark = Mark(interaction_id=item["interaction"], state=InteractionState.ANSWERED, at=now)
-        return change + Change(marks=(mark,))
+        times = ((Stage.ANSWERED, now.timestamp() - item["since"]),) if "since" in item else ()
+        return change + Change(marks=(mark,), times=times)
     return change
 
 

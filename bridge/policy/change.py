@@ -10,6 +10,7 @@ from typing import Any
 
 from bridge.policy.abuse_record import AbuseKind
 from bridge.policy.record import InteractionState, Record
+from bridge.policy.stages import Time
 from bridge.xep0268.model import Kind
 
 
@@ -156,6 +157,7 @@ class Change:
     Attributes:
         drops: records to delete, as loaded; stale if they changed since.
         counts: counters to raise by one, shown at /metrics, as (name, label values…).
+        times: how long stages took, shown there too.
     """
 
     puts: tuple[Put, ...] = ()
@@ -168,6 +170,7 @@ class Change:
     timers: tuple[Timer, ...] = ()
     tallies: tuple[Tally, ...] = ()
     counts: tuple[tuple[str, ...], ...] = ()
+    times: tuple[Time, ...] = ()
     audits: tuple[Audit, ...] = ()
     trims: tuple[Trim, ...] = ()
 
@@ -184,6 +187,7 @@ class Change:
             timers=self.timers + other.timers,
             tallies=self.tallies + other.tallies,
             counts=self.counts + other.counts,
+            times=self.times + other.times,
             audits=self.audits + other.audits,
             trims=self.trims + other.trims,
         )

@@ -18,6 +18,7 @@ from bridge.policy.editions import add_edition
 from bridge.policy.outcome import outcome_of
 from bridge.policy.outreach import Channel, PersonsAnswer
 from bridge.policy.record import Incident, Interaction, InteractionState, Notices, Peer, incident_id
+from bridge.policy.stages import Stage
 from bridge.policy.trust import Trust
 from bridge.xep0268.model import Kind
 from bridge.xmpp import xml
@@ -354,15 +355,8 @@ def _received(interaction: Interaction, now: datetime) -> Change:
     """Mark an interaction as decided, and answer it with the empty `result` that says it is stored."""
     return Change(
         marks=(Mark(interaction_id=interaction.id, state=InteractionState.DECIDED, at=now),),
-        appends=(
-            lanes.answer(
-                interaction.host,
-                to=interaction.sender,
-                iq_id=interaction.iq_id,
-                item_id=interaction.id,
-                interaction_id=interaction.id,
-            ),
-        ),
+        appends=(lanes.acknowledge(interaction),),
+        times=((Stage.DECIDED, (now - interaction.received_at).total_seconds()),),
     )
 
 

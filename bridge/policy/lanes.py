@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from bridge.policy.change import Append, Queue
+from bridge.policy.record import Interaction
 from bridge.xmpp.stanza import write_result
 
 
@@ -45,9 +46,16 @@ def reply(host: str, stanza: str, *, item_id: str, interaction_id: str | None = 
     return outgoing(host, {"id": item_id, "interaction": interaction_id, "stanza": stanza})
 
 
-def answer(host: str, *, to: str, iq_id: str, item_id: str, interaction_id: str | None = None) -> Append:
+def answer(host: str, *, to: str, iq_id: str, item_id: str) -> Append:
     """Queue an empty `result`."""
-    return reply(host, write_result(to=to, id=iq_id), item_id=item_id, interaction_id=interaction_id)
+    return reply(host, write_result(to=to, id=iq_id), item_id=item_id)
+
+
+def acknowledge(interaction: Interaction) -> Append:
+    """Queue the empty `result` that an interaction of a peer is answered with; `since` tells how long it waited."""
+    stanza = write_result(to=interaction.sender, id=interaction.iq_id)
+    item = {"id": interaction.id, "interaction": interaction.id, "stanza": stanza}
+    return outgoing(interaction.host, {**item, "since": interaction.received_at.timestamp()})
 
 
 def send(host: str, interaction_id: str, attempt: int) -> Append:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from bridge.errors import ConflictError
+from bridge.policy import stages
 from bridge.policy.change import Audit, Change, Event, Mark, Put, Queue, Remember, Tally, Timer
 from bridge.policy.lanes import events_lane
 from bridge.policy.record import Bucket, Record
@@ -189,7 +190,7 @@ def _commands(change: Change, *, once: Once | None) -> Iterator[Command]:  # noq
         yield _audit(audit)
     for trim in change.trims:
         yield ("XTRIM", keys.events(trim.host), "MINID", f"{trim.sequence}-0")
-    for count, by in Counter(change.counts).items():
+    for count, by in {**Counter(change.counts), **stages.counts(change.times)}.items():
         yield ("HINCRBY", keys.COUNTERS, json.dumps(count), by)
     if once is not None:
         yield ("SET", keys.once(once.id), once.answer, "EX", _ONCE_SECONDS)

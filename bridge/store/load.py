@@ -48,6 +48,7 @@ class StoreHealth:
         max_bytes: the store's own limit; None: there is none.
         workers_seen: seconds since any worker of the queue showed itself; None: never.
         set_aside: how often the counter ("set_aside", …) was raised.
+        replicas: how many servers have what the store has, but for the last moment.
     """
 
     used_bytes: int
@@ -56,6 +57,7 @@ class StoreHealth:
     lanes: Mapping[Queue, LaneHealth]
     counters: Mapping[tuple[str, ...], int]
     set_aside: int
+    replicas: int = 0
 
 
 async def fetch(
@@ -249,6 +251,7 @@ async def health(store: Store) -> StoreHealth:
     rows = await run(store, Script.HEALTH, *Queue)
     async with reaching(store):
         raw: Any = await store.redis.hgetall(keys.COUNTERS)
+        replication: Any = await store.redis.info("replication")
     counters = {tuple(json.loads(name)): int(value) for name, value in raw.items()}
     states = dict(zip(Queue, rows, strict=True))
     return StoreHealth(
@@ -261,6 +264,7 @@ async def health(store: Store) -> StoreHealth:
         },
         counters=counters,
         set_aside=sum(value for name, value in counters.items() if name[0] == "set_aside"),
+        replicas=sum(isinstance(one, dict) and one.get("state") == "online" for one in replication.values()),
     )
 
 

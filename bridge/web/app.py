@@ -20,7 +20,9 @@ from bridge.errors import ConfigError, ConflictError, UnavailableError
 from bridge.pipeline import reconcile
 from bridge.pipeline.abuse import forget_drafts
 from bridge.pipeline.retain import empty_quarantine, forget_deliveries, trim_events
+from bridge.policy.change import Change
 from bridge.store import lanes, load
+from bridge.store.commit import commit
 from bridge.store.connect import check_durability, close, open_store
 from bridge.web import health, ingest
 from bridge.web.api import table
@@ -197,6 +199,9 @@ async def look(service: Service) -> None:
             if await lanes.sweep_timers(service.store) < lanes.TIMERS_AT_ONCE:
                 break
         await lanes.recover(service.store)
+        times, service.times = service.times, []
+        if times:
+            await commit(service.store, Change(times=tuple(times)))
         health_now = await load.health(service.store)
     except UnavailableError as error:
         if service.health is not None:

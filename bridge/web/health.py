@@ -24,13 +24,9 @@ async def ready(request: web.Request) -> web.Response:
 async def show_metrics(request: web.Request) -> web.Response:
     """Write the metrics of the whole bridge, whichever process counted them."""
     service = request.app[SERVICE]
-    body = metrics.render(_counters(service), _gauges(service))
+    counters = {} if service.health is None else service.health.counters
+    body = metrics.render(counters, _gauges(service))
     return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
-
-
-def _counters(service: Service) -> list[Sample]:
-    health = service.health
-    return [] if health is None else [(key[0], key[1:], value) for key, value in health.counters.items()]
 
 
 def _gauges(service: Service) -> list[Sample]:
@@ -39,6 +35,7 @@ def _gauges(service: Service) -> list[Sample]:
     if health is None:
         return found
     found += [("store_used_bytes", (), health.used_bytes), ("store_max_bytes", (), service.max_bytes)]
+    found.append(("store_replicas", (), health.replicas))
     for queue in Queue:
         seen = health.workers_seen.get(queue)
         found.append(("worker_seen_seconds", (queue,), -1 if seen is None else seen))

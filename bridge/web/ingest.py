@@ -1,6 +1,7 @@
 """`POST /prosody/{host}`: what Prosody's module relays (DESIGN §4)."""
 
 import json
+import time
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,7 @@ from bridge.pipeline.receive import Intake, Relayed, receive
 from bridge.policy.abuse import UserReport
 from bridge.policy.abuse_record import AbuseKind
 from bridge.policy.admit import WATERMARK
+from bridge.policy.stages import Stage
 from bridge.policy.trust import Authentication, Direction, Stream
 from bridge.web.bodies import read_body
 from bridge.web.state import SERVICE, Service
@@ -180,11 +182,13 @@ async def _receive(
         _log.error("incidents are not accepted now", host=host, reason=reasons[0])
         return _wait(len(batch))
     intake = Intake(host=host, rules=service.settings.policy, fill=service.fill)
+    started = time.monotonic()
     try:
         answer = await receive(service.store, intake, batch, webhook_id=webhook_id, now=now, new_id=new_id)
     except UnavailableError as error:
         _log.error("the batch is not stored; its peers are told to wait", host=host, reason=str(error))
         return _refuse(503, "the store does not answer")
+    service.times += [(Stage.STORED, time.monotonic() - started)] * len(batch)
     return web.Response(body=answer, content_type="application/json")
 
 

@@ -7,6 +7,7 @@ from aiohttp import web
 from bridge.config import Settings
 from bridge.policy.admit import WATERMARK
 from bridge.policy.change import Queue
+from bridge.policy.stages import Time
 from bridge.store.connect import Durability, Store
 from bridge.store.load import StoreHealth
 from bridge.web.rate import Rates
@@ -22,6 +23,7 @@ class Service:
     Attributes:
         health: None until the first look succeeded, and after a look that failed.
         keys: the decoded secrets of each host.
+        times: what took how long here since the newest look.
     """
 
     settings: Settings
@@ -32,6 +34,7 @@ class Service:
     problem: str = "the service is starting"
     rates: Rates = field(default_factory=Rates)
     streams: Streams = field(default_factory=Streams)
+    times: list[Time] = field(default_factory=list)
 
     def reasons(self) -> list[str]:
         """Why this service is not ready, each with what to do; empty if it is."""

@@ -186,10 +186,24 @@ local function read_stanza_error(relay, stanza_error)
 	return { type = stanza_error.type, condition = stanza_error.condition, text = text };
 end
 
+-- What a peer wrote, as it may stand in a log.
+local function harmless(text)
+	return (text:sub(1, 100):gsub("[^\33-\126]", "?"));
+end
+
+-- Writes down by which id bridge, workers and webhooks know what came.
+local function tell(relay, item, interaction, outcome)
+	if type(interaction) ~= "string" or not interaction:match("^[%w_-]+$") then return; end
+	relay.deps.log("info", "%s %s from %s is %s, interaction=%s",
+		item.kind, harmless(item.id), harmless(item.from), outcome, interaction);
+end
+
 local function settle(relay, items, results)
 	for i, item in ipairs(items) do
 		local stanza_error = results[i].stanza_error;
-		if stanza_error ~= nil and stanza_error ~= json.null then
+		local is_refused = stanza_error ~= nil and stanza_error ~= json.null;
+		tell(relay, item, results[i].interaction, is_refused and "refused" or "stored");
+		if is_refused then
 			refuse(relay, item, read_stanza_error(relay, stanza_error));
 		elseif not item.is_answered then
 			close(relay, item);

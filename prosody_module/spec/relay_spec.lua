@@ -43,6 +43,20 @@ describe("the relay", function ()
 		assert.equal("no", select(3, world.sent[1]:get_error()));
 	end);
 
+	it("writes down by which id the bridge knows what came, whatever the peer calls it", function ()
+		local world = support.new_world();
+		world:report "r1\n2026 error x\27[31m";
+		world:answer(200, '{"results":[{"interaction":"3kq5"}]}');
+		world:report "r2";
+		world:answer(200, '{"results":[{"interaction":"4x","stanza_error":{"type":"auth","condition":"forbidden"}}]}');
+		world:report "r3";
+		world:answer(200, '{"results":[{"interaction":"x\\ny"}]}');
+		assert.same({
+			"info: report r1?2026?error?x?[31m from b.test is stored, interaction=3kq5";
+			"info: report r2 from b.test is refused, interaction=4x";
+		}, world.logged);
+	end);
+
 	it("takes no stanza error where there is none", function ()
 		local world = support.new_world();
 		world:report("r1");

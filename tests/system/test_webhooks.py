@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from aiohttp import web
 from standardwebhooks import Webhook
 
-from tests.pipeline.consumer import Consumer, consuming
+from bridge.policy.change import Queue
+from tests.pipeline.consumer import Came, Consumer, consuming
 from tests.system.reports import ID, report
 from tests.system.servers import Federation, Lab, eventually
 
@@ -26,16 +28,68 @@ async def consumer() -> AsyncIterator[Consumer]:
 @pytest.fixture
 def apart(lab: Lab) -> Federation:
     """Service, workers and store as processes of their own, each of which can be killed."""
-    return Federation.start(lab, store=lab.store(), settings=SETTINGS)
+    return Federation.start(lab, store=lab.store(), settings=SETTINGS, modules=["http_openmetrics"])
 
 
 def add(federation: Federation, url: str, *options: str) -> Any:
     return federation.bridge.json("endpoints", "add", url, *options)
 
 
+async def fetched(url: str) -> str:
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        assert answer.status == 200, url
+        return await answer.text()
+
+
+async def metrics_of(federation: Federation) -> str:
+    """What Prometheus gets of the bridge, once the newest delivery is counted."""
+    text = await fetched(f"http://{federation.bridge.address}:15269/metrics")
+    assert 'incident_bridge_stage_seconds_count{stage="delivered"} 3.0' in text
+    return text
+
+
+async def check_one_id_leads_through_every_log(federation: Federation, came: Came) -> None:
+    """From Prosody's log, by those of service and workers, to what the consumer got: `grep ID` is enough."""
+    interaction = came.event["data"]["interaction_id"]
+    assert came.headers["webhook-id"].startswith(interaction)
+    processes = federation.bridge.processes
+    logs = {"prosody": federation.a.log(), **{name: one.log() for name, one in processes.items()}}
+    assert set(logs) == {"prosody", "serve", *(f"worker {queue}" for queue in Queue)}
+    for name, text in logs.items():
+        lines = [line for line in text.splitlines() if interaction in line]
+        assert lines, name
+        if name != "prosody":
+            assert all(interaction in json.dumps(json.loads(line)) for line in lines)
+    assert f"report r from b.test is stored, interaction={interaction}" in logs["prosody"]
+
+
+async def check_the_metrics_say_what_happened_and_name_nobody(federation: Federation) -> None:
+    text = await eventually(lambda: metrics_of(federation), 30)
+    for expected in (
+        'interactions_total{kind="report",trust="trusted"} 1.0',
+        'interactions_total{kind="report",trust="stranger"} 1.0',
+        'stanzas_total{outcome="sent"} 2.0',
+        'deliveries_total{outcome="delivered"} 3.0',
+        'stage_seconds_count{stage="stored"} 2.0',
+        'stage_seconds_count{stage="decided"} 2.0',
+        'stage_seconds_count{stage="answered"} 2.0',
+        "store_durable 1.0",
+        "store_replicas 0.0",
+        *(f'lane_items{{queue="{queue}"}} 0.0' for queue in Queue),
+        *(f'lane_oldest_seconds{{queue="{queue}"}} 0.0' for queue in Queue),
+    ):
+        assert f"incident_bridge_{expected}\n" in text, expected
+    assert not re.search(r"b\.test|c\.test|incident-2|4BF5D2CE", text)
+    prosody = await fetched(f"{federation.a.url}/metrics")
+    named = 'prosody_mod_incident_bridge__relayed_total{host="a.test",kind="report",outcome="stored"} 2'
+    assert named in prosody, [line for line in prosody.splitlines() if "incident" in line]
+    assert not re.search(r"incident_bridge__.*(b\.test|c\.test)", prosody)
+
+
 async def test_a_report_of_a_trusted_peer_arrives_signed_and_the_strangers_only_where_it_is_wanted(
     apart: Federation, consumer: Consumer
 ) -> None:
+    """And one id leads through all logs, and the metrics tell of it without naming anybody."""
     c = apart.lab.prosody("c.test", peer=True)
     apart.bridge.cli("peers", "trust", "b.test")
     added = add(apart, consumer.url("/all"), "--quarantined", "include", "--xml")
@@ -55,6 +109,8 @@ async def test_a_report_of_a_trusted_peer_arrives_signed_and_the_strangers_only_
     by_peer = {one.event["data"]["peer"]["domain"]: one.event for one in consumer.at("/all")}
     assert by_peer["c.test"]["data"]["peer"]["quarantined"] is True
     assert "<IncidentID" in by_peer["b.test"]["data"]["xml"]
+    await check_one_id_leads_through_every_log(apart, consumer.at("/plain")[0])
+    await check_the_metrics_say_what_happened_and_name_nobody(apart)
 
 
 async def test_workers_killed_while_they_deliver_lose_no_event(apart: Federation, consumer: Consumer) -> None:
