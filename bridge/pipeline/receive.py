@@ -211,7 +211,7 @@ def _take(state: admit.State, arrival: Arrived, *, now: datetime) -> tuple[admit
     return admit.admit(admit.charge(state, arrival, now=now), arrival, now=now)
 
 
-def _named(arrival: Arrival | Returned | StanzaError) -> dict[str, Any]:
+def _named(arrival: Arrival | Returned | Said | StanzaError) -> dict[str, Any]:
     """The id under which everybody's log knows an interaction; Prosody's too."""
     return {"interaction": arrival.id} if isinstance(arrival, Arrival) else {}
 
