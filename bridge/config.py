@@ -165,6 +165,7 @@ class HostSettings:
     insecure: bool = False
     admins: frozenset[str] = frozenset()
     viewers: frozenset[str] = frozenset()
+    publish_lists: bool = False
 
 
 class HostInput(_Section):
@@ -176,6 +177,7 @@ class HostInput(_Section):
     secret_file: Annotated[Secrets, NoDecode, BeforeValidator(values.read_secret_file)] = ()
     admins: Annotated[Users, NoDecode, BeforeValidator(values.listed)] = frozenset()
     viewers: Annotated[Users, NoDecode, BeforeValidator(values.listed)] = frozenset()
+    publish_lists: bool = False
 
     @field_validator("api_url")
     @classmethod
@@ -322,6 +324,7 @@ def load_settings(path: Path | None = None) -> Settings:
             insecure=host.insecure,
             admins=host.admins,
             viewers=host.viewers,
+            publish_lists=host.publish_lists,
         )
         for name, host in data.hosts.items()
     }

@@ -32,7 +32,7 @@ def actor() -> Actor:
 
 def add_end(parser: argparse.ArgumentParser) -> None:
     """Declare how long it is to last, the second yes, and waiting."""
-    parser.add_argument("--days", type=_days, metavar="N",
+    parser.add_argument("--days", type=days, metavar="N",
                         help="end it after so many days (default: policy.mitigation_days)")  # fmt: skip
     parser.add_argument(
         "--yes-protected", action="store_true", help="the second yes that protected names need"
@@ -46,7 +46,8 @@ def add_wait(parser: argparse.ArgumentParser) -> None:
                         help="wait so long for what comes of it; exit 0 only if all is done")  # fmt: skip
 
 
-def _days(text: str) -> int:
+def days(text: str) -> int:
+    """Read a number of days."""
     if not text.isdecimal() or not 0 < int(text) <= _MOST_DAYS:
         raise argparse.ArgumentTypeError(f"must be a number of days from 1 to {_MOST_DAYS}")
     return int(text)

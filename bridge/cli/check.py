@@ -5,7 +5,7 @@ House rule: every bad finding carries its cure; the checks run even where an ear
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -223,9 +223,18 @@ async def _prosody(settings: Settings, host: str) -> AsyncIterator[Finding]:
         versions = f"Prosody {described.get('prosody_version')}, module {described.get('module_version')}"
         admins = count(len(described.get("admins") or []), "admin")
         yield Finding(what=what, text=f"{versions}, {admins}; signatures agree")
+        if settings.hosts[host].publish_lists:
+            yield _lists(host, described.get("capabilities") or [])
     offset = clock_offset(dates[-1], datetime.now(UTC)) if dates else None
     if offset is not None:
         yield _clock(f"clock {host}", offset)
+
+
+def _lists(host: str, capabilities: Sequence[str]) -> Finding:
+    if "list.publish" in capabilities:
+        return Finding(what=f"lists {host}", text="published by HTTP and on pubsub nodes")
+    fix = f'incident_bridge_lists = true for VirtualHost "{host}", if others are to subscribe to them'
+    return Finding(what=f"lists {host}", text="published by HTTP only", fix=fix)
 
 
 def clock_offset(date: str, now: datetime) -> float | None:

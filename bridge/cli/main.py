@@ -30,6 +30,7 @@ _GROUPS = {
     "config": ("config",),
     "incidents": ("incidents",),
     "mitigations": ("mitigations",),
+    "lists": ("lists",),
     "login": ("login-link",),
     "originate": ("report", "inquire", "request", "respond"),
     "peers": ("peers",),

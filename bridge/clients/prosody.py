@@ -243,6 +243,18 @@ class ProsodyClient:
             data = {"after": after}
         raise UnavailableError(f"Prosody of {host} lists mitigations without end; is its module up to date?")
 
+    async def publish(self, host: str, nodes: Mapping[str, Sequence[str]]) -> Mitigated:
+        """Make the host's pubsub nodes hold items with just these ids, a bounded number of changes at a time.
+
+        The answer's `detail` has `changed` and `left_out` (both numbers) and `more`: ask again.
+
+        Raises:
+            UnsupportedError: the host's module cannot do that.
+            UnavailableError: Prosody is not reachable or refused the command.
+        """
+        data = {"nodes": {node: list(ids) for node, ids in nodes.items()}}
+        return await self._mitigation(host, "list.publish", data, _new_id())
+
     async def _mitigation(self, host: str, kind: str, data: Mapping[str, Any], webhook_id: str) -> Mitigated:
         try:
             return Mitigated(ok=True, status=200, detail=await self._command(host, kind, data, webhook_id))

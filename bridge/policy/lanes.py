@@ -103,6 +103,17 @@ def in_force(host: str, mitigation_id: str, revision: int) -> Append:
     return approval(host, item)
 
 
+def publish_lane(host: str) -> str:
+    """Name the lane of bringing a host's published lists up to date."""
+    return f"lists:{host}"
+
+
+def publish(host: str, at: datetime) -> Append:
+    """Queue bringing a host's published lists up to date."""
+    item = {"id": f"{host}-l{at.timestamp()}", "publish": host}
+    return Append(queue=Queue.OUTGOING, lane=publish_lane(host), item=item)
+
+
 def deliver(endpoint_id: str, host: str, sequence: int, *, nonce: str = "") -> Append:
     """Queue one attempt to deliver a host's event; `nonce` tells a further attempt from the first."""
     item = {"id": f"{endpoint_id}-{host}-{sequence}{nonce}", "host": host, "sequence": sequence}

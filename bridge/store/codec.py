@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 
 from bridge.errors import FormatError
 from bridge.policy.abuse_record import AbuseDraft
+from bridge.policy.listing import Listing
 from bridge.policy.record import (
     Approval,
     Bucket,
@@ -57,6 +58,7 @@ _CLASSES: Final[dict[str, type[Record]]] = {
     "triage": Triage,
     "approval": Approval,
     "mitigation": Mitigation,
+    "listing": Listing,
     "sign_in": SignIn,
     "session": Session,
     "abuse": AbuseDraft,

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final, assert_never
 
 from bridge.policy.abuse_record import AbuseDraft, DraftState
+from bridge.policy.listing import Listing
 from bridge.policy.record import (
     Approval,
     ApprovalState,
@@ -118,6 +119,11 @@ def mitigation(mitigation_id: str) -> RecordName:
     return RecordName("mitigation", _join(mitigation_id))
 
 
+def listing(host: str, address: str) -> RecordName:
+    """What an operator of `host` said about listing this address."""
+    return RecordName("listing", _join(host, address))
+
+
 def sign_in(sign_in_id: str) -> RecordName:
     """Somebody who wants to sign in."""
     return RecordName("sign_in", _join(sign_in_id))
@@ -162,6 +168,8 @@ def name_of(record: Record) -> RecordName:  # noqa: C901, PLR0911, PLR0912 - one
             return approval(record.id)
         case Mitigation():
             return mitigation(record.id)
+        case Listing():
+            return listing(record.host, record.address)
         case SignIn():
             return sign_in(record.id)
         case Session():
@@ -331,6 +339,11 @@ def abuse_drafts_open(host: str) -> str:
     return f"{PREFIX}i:abuse:{_join('open', host)}"
 
 
+def listings(host: str) -> str:
+    """Index of the addresses that operators of `host` listed or withheld, by when."""
+    return f"{PREFIX}i:listing:{_join(host)}"
+
+
 def milliseconds(moment: datetime | None) -> int:
     """A moment as an index scores it; None is the beginning of time."""
     return 0 if moment is None else round(moment.timestamp() * 1000)
@@ -394,6 +407,8 @@ def index_entries(record: Record) -> Entries:  # noqa: C901, PLR0911, PLR0912 - 
             if record.is_active:
                 lists += (mitigations_active(record.host),)
             return dict.fromkeys(lists, entry)
+        case Listing():
+            return {listings(record.host): (record.address, milliseconds(record.at))}
         case Session():
             return {SESSIONS: (record.id, milliseconds(record.expires_at))}
         case AbuseDraft():

@@ -60,8 +60,9 @@ def named_by(index: str, member: str) -> RecordName | None:
         return keys.interaction(member)
     if kind in _INCIDENTS:
         return keys.incident(member)
-    if kind in _PEERS:
-        return keys.peer(rest.replace("%3A", ":").replace("%25", "%"), member)
+    if kind in _PEERS or kind == "listing":
+        named = keys.peer if kind in _PEERS else keys.listing
+        return named(rest.replace("%3A", ":").replace("%25", "%"), member)
     return _OTHERS[kind](member) if kind in _OTHERS else None
 
 

@@ -17,14 +17,14 @@ from bridge import log
 from bridge.clients.prosody import keys_of
 from bridge.config import Address, Settings
 from bridge.errors import ConfigError, ConflictError, UnavailableError
-from bridge.pipeline import reconcile
+from bridge.pipeline import publish, reconcile
 from bridge.pipeline.abuse import forget_drafts
 from bridge.pipeline.retain import empty_quarantine, forget_deliveries, trim_events
 from bridge.policy.change import Change
 from bridge.store import lanes, load
 from bridge.store.commit import commit
 from bridge.store.connect import check_durability, close, open_store
-from bridge.web import health, ingest
+from bridge.web import health, ingest, lists
 from bridge.web.api import table
 from bridge.web.console import site
 from bridge.web.problems import problems
@@ -36,6 +36,7 @@ _log = log.get(__name__)
 WATCH_SECONDS = 1.0
 STORE_PATIENCE_SECONDS = 3.0
 SWEEP_SECONDS = 60.0
+LISTS_SECONDS = 3.0
 _TIMER_ROUNDS = 50  # an endpoint that is down may have thousands; nobody else's are to wait for them
 _MAX_LINE_BYTES = 65_536
 _http_log = logging.getLogger("bridge.web.http")  # aiohttp's
@@ -72,7 +73,7 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
             for address, add in _listeners(settings):
                 await stack.enter_async_context(_listening(service, address, add))
             await look(service)
-            for task in (watch(service), sweep(service), compare(service)):
+            for task in (watch(service), sweep(service), compare(service), keep_lists(service)):
                 stack.push_async_callback(_end, asyncio.create_task(task))
             yield service
     finally:
@@ -89,6 +90,7 @@ def _listeners(settings: Settings) -> list[tuple[Address, Callable[[web.Applicat
 
 def _publish(app: web.Application) -> None:
     app.add_routes(table.routes())
+    app.add_routes(lists.routes())
     site.add(app)
 
 
@@ -182,6 +184,18 @@ async def compare(service: Service) -> None:
         except Exception:  # noqa: BLE001 - an edge: what is undone by hand would never be noticed again
             _log.exception("mitigations could not be compared; it goes on: report this as a bug")
         await asyncio.sleep(reconcile.EVERY_SECONDS)
+
+
+async def keep_lists(service: Service) -> None:
+    """Every few seconds: let a worker bring published lists up to date where they changed."""
+    while True:
+        await asyncio.sleep(LISTS_SECONDS)
+        try:
+            await publish.begin(service.store, service.settings.hosts, now=datetime.now(UTC))
+        except UnavailableError:
+            continue  # it is done once the store is back
+        except Exception:  # noqa: BLE001 - an edge: published lists would never change again
+            _log.exception("published lists could not be compared; it goes on: report this as a bug")
 
 
 async def _tried(work: Awaitable[int]) -> int:

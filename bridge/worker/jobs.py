@@ -20,7 +20,7 @@ import aiohttp
 from bridge import config
 from bridge.clients.endpoint import EndpointClient
 from bridge.clients.prosody import ProsodyClient, keys_of
-from bridge.pipeline import mitigate, persons
+from bridge.pipeline import mitigate, persons, publish
 from bridge.pipeline.deliver_events import Deliveries, fan_out
 from bridge.pipeline.process import process
 from bridge.pipeline.recover import set_aside
@@ -121,12 +121,16 @@ def _outgoing(store: Store, prosody: ProsodyClient, settings: config.Settings) -
     async def approvals(lane: str, items: Sequence[bytes]) -> Sent:  # noqa: ARG001 - a Call
         return await mitigate.work(store, prosody, items, rules=settings.policy, now=datetime.now(UTC))
 
+    async def lists(lane: str, items: Sequence[bytes]) -> Sent:  # noqa: ARG001 - a Call
+        return await publish.work(store, prosody, items, hosts=settings.hosts, now=datetime.now(UTC))
+
     async def sign_in(lane: str, items: Sequence[bytes]) -> Sent:  # noqa: ARG001 - a Call
         return await send_code(store, prosody, items, hosts=settings.hosts, now=datetime.now(UTC))
 
     kinds: dict[str, LaneKind | CourseKind] = {
         "host": LaneKind(call=send, items_per_call=64),
         "approval": LaneKind(call=approvals, items_per_call=1),
+        "lists": LaneKind(call=lists, items_per_call=64),
         SIGN_IN: LaneKind(call=sign_in, items_per_call=1),
     }
     return OutgoingStories(kinds=kinds, set_aside=partial(_set_aside, store))

@@ -70,12 +70,13 @@ end
 local function list_capabilities(facts, muc)
 	local list = array(capabilities);
 	if facts.mitigations then list:append(array(mitigating)); end
+	if facts.publishes then list:push("list.publish"); end
 	if facts.mitigations and #muc > 0 then list:push("room.ban"); end
 	return list;
 end
 
 -- facts: host, hosts (prosody.hosts), prosody_version, admins (a list of JIDs), muc (a set of domains), mitigations (how
--- many are active, or nil where there is no store to keep them).
+-- many are active, or nil where there is no store to keep them), publishes (whether there are nodes for lists).
 local function describe(facts)
 	local muc = list_muc(facts.host, facts.hosts, facts.muc);
 	return {

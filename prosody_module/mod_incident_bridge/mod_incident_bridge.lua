@@ -26,6 +26,7 @@ local new_commands = module:require "commands".new;
 local new_domains = module:require "domains".new;
 local new_queue = module:require "fair_queue".new;
 local own = module:require "host";
+local new_lists = module:require "lists".new;
 local mitigations = module:require "mitigations";
 local new_mitigator = module:require "mitigator".new;
 local notice = module:require "notice";
@@ -51,6 +52,7 @@ local url, url_problem = settings.read_url(module:get_option_string("incident_br
 	host, module:get_option_boolean("incident_bridge_insecure", false));
 local keys, secret_problem = webhook.read_secrets(module:get_option("incident_bridge_secret"));
 local is_allowed, allow_problem = settings.read_allow(module:get_option_array("incident_bridge_allow", {}));
+local publishes_lists = module:get_option_boolean("incident_bridge_lists", false);
 local muc_domains = module:get_option_set("incident_bridge_muc", {});
 local limits = {
 	timeout = settings.within(get_period(module, "incident_bridge_timeout", 5), 0.1, 60);
@@ -150,6 +152,14 @@ local preview = new_preview {
 	load_roster = function (username) return (load_roster(username, host)); end;
 };
 
+local lists = new_lists {
+	max_items = get_integer(module, "pubsub_max_items", 256), log = log; -- mod_pubsub's own default
+	service = function ()
+		local pubsub = publishes_lists and prosody.hosts[host].modules.pubsub;
+		return pubsub and pubsub.service;
+	end;
+};
+
 local function client_of_bridge()
 	return not problem and new_client {
 		url = url;
@@ -181,10 +191,11 @@ local commands = new_commands {
 	count = function (type, outcome) commanded:with_labels(type, outcome):add(1); end;
 	mitigator = mitigator;
 	preview = function (data) return preview:preview(data); end;
+	publish = function (data) return lists:publish(data); end;
 	describe = function ()
 		return own.describe {
 			host = host, hosts = prosody.hosts, prosody_version = prosody.version, muc = muc_domains;
-			admins = list_admins(), mitigations = mitigator:count();
+			admins = list_admins(), mitigations = mitigator:count(), publishes = publishes_lists;
 		};
 	end;
 };
@@ -359,6 +370,11 @@ module:hook_global("server-stopping", function ()
 	user_reports:stop();
 	relay:stop();
 end);
+
+if publishes_lists then
+	module:depends("pubsub");
+	lists:open();
+end
 
 mitigator:open();
 local look = in_the_way(mitigator, "look");

@@ -1,0 +1,39 @@
+"""`/lists/{host}/domains.txt`: the domains that a host publishes, for whoever asks."""
+
+import hashlib
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+
+from bridge.pipeline.publish import published_by
+from bridge.policy.publish import plain_text
+from bridge.web.state import SERVICE
+
+_HEADERS: Final = {
+    "Content-Type": "text/plain; charset=utf-8",
+    "Cache-Control": "public, max-age=60",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+async def show_domains(request: web.Request) -> web.Response:
+    """Answer one domain a line; 404 for a host that publishes nothing, and for one that there is not."""
+    service = request.app[SERVICE]
+    name = request.match_info["host"]
+    host = service.settings.hosts.get(name)
+    if host is None or not host.publish_lists:
+        raise web.HTTPNotFound(text="no list is published here\n")
+    listed = await published_by(service.store, name, now=datetime.now(UTC))
+    body = plain_text(listed.entries).encode()
+    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = {**_HEADERS, "ETag": etag}
+    if request.headers.get("If-None-Match") == etag:
+        return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return web.Response(body=body, headers=headers)
+
+
+def routes() -> list[web.RouteDef]:
+    """Return the routes of what is published."""
+    return [web.get("/lists/{host}/domains.txt", show_domains)]
