@@ -14,7 +14,7 @@ from typing import Final
 from bridge.errors import ConfigError, MalformedError
 from bridge.policy.listing import Listing
 from bridge.policy.record import Mitigation, MitigationState, MitigationType
-from bridge.xmpp.jid import Jid
+from bridge.xmpp.jid import Jid, shown
 
 MAX_ENTRIES: Final = 1000
 
@@ -66,7 +66,7 @@ def prepared(address: str, *, host: str) -> str:
     try:
         jid = Jid.parse(address)
     except MalformedError as error:
-        raise ConfigError(f"{address} is neither a domain nor an account: {error.rule}") from None
+        raise ConfigError(f"'{shown(address)}' is neither a domain nor an account: {error.rule}") from None
     if jid.domain == host or jid.domain.endswith(f".{host}"):
         raise ConfigError(f"{jid.bare} is on {host} itself; only others are listed")
     return jid.bare

@@ -8,7 +8,7 @@ import pytest
 
 from deploy.servers import Prosody
 from tests.system.servers import Bridge, Lab, eventually
-from tests.system.user import CLIENT, Clients, RefusedError, User, condition_of
+from tests.system.user import CLIENT, Clients, User, condition_of
 
 pytestmark = pytest.mark.asyncio
 ROOM = "garden@muc.b.test"
@@ -34,7 +34,7 @@ def version(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def bridge(lab: Lab, version: str) -> Bridge:
-    """The bridge of a.test, which publishes; an incident of its own blocks spam.test."""
+    """The bridge of a.test, which publishes, and blocks spam.test."""
     made = lab.bridge(settings="publish_lists = true\n")  # in the only host's table
     a = lab.prosody(
         "a.test", version=version, bridge=made, extra_host="incident_bridge_lists = true\n", start=False
@@ -52,16 +52,19 @@ def b(lab: Lab, bridge: Bridge, version: str) -> Prosody:
     """Another server, which loads what a.test publishes."""
     folder = lab.folder / "firewall.pfw"
     folder.write_text(FIREWALL.format(address=bridge.address))
-    has_anti_spam = version == "13"  # in Debian 13, not in 12
     prosody = lab.prosody(
         "b.test",
         version=version,
-        modules=["firewall", *(["anti_spam"] if has_anti_spam else [])],
+        modules=["firewall"],
         extra=(
-            f'firewall_scripts = {{ "{folder}" }}\nanti_spam_services = {{ "a.test" }}\n'
-            'Component "muc.b.test" "muc"\nmodules_enabled = { "muc_rtbl" }\nmuc_rtbl_jid = "a.test"\n'
+            f'firewall_scripts = {{ "{folder}" }}\nanti_spam_services = {{ "a.test" }}\nmuc_rtbl_jid = "a.test"\n'
+            'Component "muc.b.test" "muc"\n'
         ),
     )
+    # These two subscribe as they are loaded, and at the start of Prosody that is lost now and then.
+    prosody.control("shell", "module", "load", "muc_rtbl", "muc.b.test")
+    if version == "13":  # in Debian 13, not in 12
+        prosody.control("shell", "module", "load", "anti_spam", "b.test")
     for name in ("eve", "bob"):
         prosody.control("register", name, "b.test", "secret")
     return prosody
@@ -111,10 +114,21 @@ def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+async def writes(user: User) -> str:
+    """What comes of an attempt to list something oneself."""
+    item = "<item id='good.test'><report xmlns='urn:xmpp:reporting:1'/></item>"
+    publish = f"<publish node='spam_source_domains'>{item}</publish>"
+    reply = await user.ask(
+        f"<iq type='set' to='a.test'><pubsub xmlns='http://jabber.org/protocol/pubsub'>{publish}</pubsub></iq>"
+    )
+    return condition_of(reply.find(f"{CLIENT}error"))[0]
+
+
 async def test_another_server_loads_what_is_listed_and_lets_go_what_is_taken_back(
-    bridge: Bridge, b: Prosody, clients: Clients, version: str
+    lab: Lab, bridge: Bridge, b: Prosody, clients: Clients, version: str
 ) -> None:
-    eve = await clients.sign_in(b, "eve")
+    a, eve = lab.servers["a.test"], await clients.sign_in(b, "eve")
+    assert isinstance(a, Prosody)
     assert domains(bridge) == "spam.test\n"
 
     async def firewall_knows() -> bool:
@@ -134,6 +148,9 @@ async def test_another_server_loads_what_is_listed_and_lets_go_what_is_taken_bac
     await bob.wait(lambda one: one.get("from") == f"{ROOM}/bob")
     assert (await bob.ask(f"<iq type='set' to='{ROOM}'>{OPENED}</iq>")).get("type") == "result"
     assert await enters(eve)
+    assert await writes(eve) == "forbidden"
+    a.restart()  # items and who subscribed are kept
+    assert await nodes_are({"spam.test"}, {sha256("spam.test")}, set())
 
     bridge.cli("lists", "add", "Eve@b.test", "--days", "7", "--reason", "sold pills")
 
@@ -155,30 +172,3 @@ async def test_another_server_loads_what_is_listed_and_lets_go_what_is_taken_bac
     bridge.cli("mitigations", "lift", mitigation["id"], "--wait", "30")
     assert domains(bridge) == ""
     await eventually(lambda: nodes_are(set(), set(), set()), SECONDS)
-
-
-@pytest.mark.parametrize("version", ["13"], indirect=True)
-async def test_nobody_else_writes_to_the_lists_and_they_outlive_a_restart(
-    lab: Lab, bridge: Bridge, clients: Clients
-) -> None:
-    a = lab.servers["a.test"]
-    assert isinstance(a, Prosody)
-    a.control("register", "alice", "a.test", "secret")
-    alice = await clients.sign_in(a, "alice")
-
-    async def is_listed() -> bool:
-        return await ids(alice, "spam_source_domains") == {"spam.test"}
-
-    await eventually(is_listed, SECONDS)
-    item = "<item id='good.test'><report xmlns='urn:xmpp:reporting:1'/></item>"
-    publish = f"<publish node='spam_source_domains'>{item}</publish>"
-    reply = await alice.ask(
-        f"<iq type='set' to='a.test'><pubsub xmlns='http://jabber.org/protocol/pubsub'>{publish}</pubsub></iq>"
-    )
-    with pytest.raises(RefusedError, match="forbidden"):
-        raise RefusedError(*condition_of(reply.find(f"{CLIENT}error")))
-    bridge.stop()
-    a.restart()
-
-    again = await clients.sign_in(a, "alice")
-    assert await ids(again, "spam_source_domains") == {"spam.test"}

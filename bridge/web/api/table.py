@@ -16,6 +16,7 @@ from bridge.web.api import (
     mitigations,
     openapi,
     peers,
+    published,
     schemas,
 )
 from bridge.web.api.router import JSON, PREFIX, Route, definition
@@ -25,6 +26,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *interactions.ROUTES,
     *approvals.ROUTES,
     *mitigations.ROUTES,
+    *published.ROUTES,
     *peers.ROUTES,
     *endpoints.ROUTES,
     *deliveries.ROUTES,
