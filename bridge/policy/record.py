@@ -17,8 +17,8 @@ from bridge.iodef.model import HistoryItem, IncidentId, Restriction
 from bridge.iodef.model import Incident as Document
 from bridge.iodef.repair import Repair
 from bridge.policy.abuse_record import AbuseDraft
-from bridge.policy.outreach import Outreach
 from bridge.policy.listing import Listing
+from bridge.policy.outreach import Outreach
 from bridge.policy.sessions import Session, SignIn
 from bridge.policy.trust import Rule, Stream, Trust
 from bridge.xep0268.model import Kind, Status
