@@ -16,6 +16,7 @@ from bridge.store.connect import Script, Store, reaching, run
 DRAIN_SECONDS: float = 10  # a drain that has not shown itself for so long does not count
 RENEW_SECONDS: float = 3
 LINGER_SECONDS: float = 2
+MAX_PAUSE_SECONDS: float = 30  # nobody gives a lane back for longer; no lease is longer either
 TIMERS_AT_ONCE: Final = 200
 
 
@@ -120,7 +121,8 @@ async def release_failed(store: Store, lease: Lease, *, delay_seconds: float = 0
 
 
 async def _release(store: Store, lease: Lease, *, delay_seconds: float, forget: str) -> bool:
-    words = (lease.queue, lease.lane, lease.token, _ms(delay_seconds), forget)
+    delay_ms = _ms(min(delay_seconds, MAX_PAUSE_SECONDS))
+    words = (lease.queue, lease.lane, lease.token, delay_ms, forget)
     return bool(await run(store, Script.RELEASE, *words))
 
 
@@ -163,11 +165,10 @@ async def ring_bell(store: Store, queue: Queue) -> None:
 
 async def recover(store: Store) -> None:
     """Where lanes wait and fewer drains live than workers, enqueue one more; run once a second by each service."""
+    seconds = (RESERVE_SECONDS, rq.WORKER_SEEN_SECONDS, MAX_PAUSE_SECONDS + LEASE_SECONDS, LEASE_SECONDS)
     for queue in Queue:
         drain = rq.new_drain()
-        list_key = rq.list_key(store, queue)
-        seen_ms = rq.WORKER_SEEN_SECONDS * 1000
-        if await run(store, Script.RECOVER, queue, list_key, drain, RESERVE_SECONDS * 1000, seen_ms):
+        if await run(store, Script.RECOVER, queue, rq.list_key(store, queue), drain, *map(_ms, seconds)):
             await rq.wake(store, {queue: drain})
 
 

@@ -1,6 +1,7 @@
 """Lanes keep order, leases keep others out, and nothing in them is ever lost or done twice."""
 
 import random
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ import pytest
 
 from bridge.policy.change import Append, Change, Queue, Timer
 from bridge.store import lanes, load, rq
-from bridge.store.commit import FencedError, Lease, commit, finished
+from bridge.store.commit import LEASE_SECONDS, FencedError, Lease, commit, finished
 from bridge.store.connect import Store
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -173,6 +174,36 @@ async def test_recover_enqueues_what_a_dead_committer_did_not(store: Store, appe
 
     assert await store.redis.llen(waiting) == 1
     assert await store.redis.llen(rq.list_key(store, Queue.OUTGOING)) == 0
+
+
+async def test_a_lease_from_before_the_stores_clock_was_set_back_ends_as_soon_as_any_other(
+    store: Store, append: MakeAppend
+) -> None:
+    await commit(store, append("a", "1"))
+    lease = await _take_one(store, "dead")
+    later = (time.time() + 7200) * 1000
+    for name, member in (("lanes", "a"), ("drains", "dead"), ("workers", "w")):
+        await store.redis.zadd(f"ib:{name}:incidents", {member: later})
+
+    await lanes.recover(store)
+
+    soon = (time.time() + LEASE_SECONDS + 1) * 1000
+    for name in ("lanes", "drains", "workers"):
+        [(_, last)] = await store.redis.zrange(f"ib:{name}:incidents", -1, -1, withscores=True)
+        assert last < soon, name
+    await commit(store, Change(), leases=[lease])  # was its holder alive after all, it still is
+
+
+async def test_what_is_leased_and_paused_as_usual_is_left_as_it_is(store: Store, append: MakeAppend) -> None:
+    await commit(store, append("a", "1") + append("b", "2"))
+    paused, _ = (await lanes.take(store, Queue.INCIDENTS, "d")).leases
+    await lanes.release(store, paused, delay_seconds=3600)
+    before = await store.redis.zrange("ib:lanes:incidents", 0, -1, withscores=True)
+
+    await lanes.recover(store)
+
+    assert await store.redis.zrange("ib:lanes:incidents", 0, -1, withscores=True) == before
+    assert max(score for _, score in before) < (time.time() + lanes.MAX_PAUSE_SECONDS + 1) * 1000
 
 
 async def test_a_drain_that_must_go_names_a_successor(store: Store, append: MakeAppend) -> None:
