@@ -1,4 +1,4 @@
-"""What all tests share: where things are, and that measurements run by themselves."""
+"""What all tests share: where things are, and that measurements and long tests run only where they are wanted."""
 
 import os
 from pathlib import Path
@@ -11,10 +11,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --bench."""
+    """Add --bench, --long and what goes with it."""
     parser.addoption(
         "--bench", action="store_true", help="run the measurements in tests/bench, and nothing else"
     )
+    parser.addoption("--long", action="store_true", help="run the long tests as well, such as chaos")
+    parser.addoption(
+        "--long-minutes", type=float, default=20.0, metavar="MINUTES", help="for how long each of them (20)"
+    )
+    parser.addoption("--seed", type=int, metavar="NUMBER", help="repeat the chaos of this seed")
 
 
 def pytest_configure() -> None:
@@ -37,9 +42,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep measurements and tests apart: a busy machine must not fail a test."""
-    wants_bench = config.getoption("--bench")
-    left_out = [item for item in items if ("bench" in item.keywords) is not wants_bench]
+    """Keep measurements and tests apart: a busy machine must not fail a test. Leave out what is long."""
+    wants_bench, wants_long = config.getoption("--bench"), config.getoption("--long")
+    left_out = [
+        item
+        for item in items
+        if ("bench" in item.keywords) is not wants_bench or ("long" in item.keywords and not wants_long)
+    ]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
