@@ -134,6 +134,8 @@ class PolicySettings(_Section):
     answer_seconds: PositiveInt = 300
     give_up_seconds: PositiveInt = 86_400
     answer_page_days: Annotated[int, Field(ge=0, le=365)] = 0
+    remind_days: Days = 7
+    list_days: Days = 14
     approval_days: Days = 7
     mitigation_days: Days = 30
     protected: Annotated[Names, NoDecode, BeforeValidator(values.listed)] = frozenset()

@@ -10,6 +10,7 @@ from bridge.iodef.model import Contact, Counter, Expectation, HistoryItem, Impac
 from bridge.iodef.model import Incident as Document
 from bridge.log import visible
 from bridge.pipeline.related import Related
+from bridge.policy.clock import NextStep, Step
 from bridge.policy.record import Incident, Interaction, Notices, Way
 from bridge.policy.trust import Authentication, Stream
 
@@ -37,6 +38,7 @@ class Page:
     related: tuple[Related, ...]
     notices: Notices | None
     known: frozenset[str]
+    next_steps: tuple[NextStep, ...] = ()
 
     @property
     def newest(self) -> Interaction | None:
@@ -57,9 +59,21 @@ def print_page(page: Page, terminal: Terminal) -> None:
     _related(page, terminal)
     terminal.title("What happened")
     print_entries(entries(incident, page.interactions, page.notices), terminal)
+    if page.next_steps:
+        terminal.title("What is next")
+    for step in page.next_steps:
+        terminal.line(f"  {step_text(step)}")
+        terminal.line(f"      {visible(step.command)}")
     if newest is not None:
         _sender(newest, terminal)
         _repairs(page, newest, terminal)
+
+
+def step_text(step: NextStep) -> str:
+    """`2026-11-29 10:00 UTC  remind c.example, told once`."""
+    what = "remind" if step.step is Step.REMIND else "block, and propose for a public list:"
+    times = "once" if step.times == 1 else f"{step.times} times"
+    return f"{moment(step.at)}  {what} {address_cell(step.peer)}, told {times} and no answer"
 
 
 def _head(incident: Incident, terminal: Terminal) -> None:

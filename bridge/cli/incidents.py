@@ -1,4 +1,4 @@
-"""`incidents list|show|act|resolve|export`: what peers told our hosts, and what these told them.
+"""`incidents list|show|act|due|resolve|export`: what peers told our hosts, and what these told them.
 
 House rule: nothing in a document is ours, so nothing of it reaches the terminal but through `visible`.
 """
@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from bridge.cli.acting import actor
 from bridge.cli.arguments import Commands, UsageError, command, group
+from bridge.cli.due import add_due
 from bridge.cli.incident_page import Page, print_page
 from bridge.cli.lookalike import address_cell
 from bridge.cli.mitigations import add_act
@@ -30,6 +31,7 @@ from bridge.cli.timeline import possible
 from bridge.config import Settings, load_settings
 from bridge.log import visible
 from bridge.pipeline import originate
+from bridge.pipeline.due import steps_with
 from bridge.pipeline.export import exported
 from bridge.pipeline.ids import new_id
 from bridge.pipeline.originate import Origin, Originated
@@ -46,7 +48,7 @@ _MOST = 10_000
 
 def add(commands: Commands, common: argparse.ArgumentParser) -> None:
     """Declare the commands."""
-    inner = group(commands, common, "incidents", "what was reported: list, show, act, resolve, export")
+    inner = group(commands, common, "incidents", "what was reported: list, show, act, due, resolve, export")
     listing = command(inner, common, "list", list_incidents, "list incidents, the last changed first")
     listing.add_argument("--peer", metavar="DOMAIN", help="only what this peer reported")
     listing.add_argument("--own", action="store_true", help="only what our own hosts reported")
@@ -60,6 +62,7 @@ def add(commands: Commands, common: argparse.ArgumentParser) -> None:
     showing.add_argument("id", metavar="ID", help="its id, or enough of its beginning")
     showing.add_argument("--host", help="only if it was told this host")
     add_act(inner, common)
+    add_due(inner, common)
     resolving = command(
         inner, common, "resolve", resolve, "say that an incident of ours is over, to all who know"
     )
@@ -178,10 +181,10 @@ async def _show(settings: Settings, hosts: list[str], start: str) -> Page | Inte
             if not about or not isinstance(about[0], Incident):
                 return named[0]
             incident = about[0]
-        return await _page(store, incident)
+        return await _page(store, incident, settings)
 
 
-async def _page(store: Store, incident: Incident) -> Page:
+async def _page(store: Store, incident: Incident, settings: Settings) -> Page:
     interactions = await interactions_of(store, incident.id, editions=incident.editions)
     page = Page(
         incident=incident,
@@ -195,6 +198,7 @@ async def _page(store: Store, incident: Incident) -> Page:
     return replace(
         page,
         related=tuple(await related_to(store, incident, document)),
+        next_steps=await steps_with(store, incident, interactions, rules=settings.policy),
         notices=next((one for one in notices if isinstance(one, Notices)), None),
     )
 
@@ -224,6 +228,7 @@ def _plain_page(page: Page) -> dict[str, object]:
             }
             for one in page.related
         ],
+        "next": [{**plain(one), "command": one.command} for one in page.next_steps],
     }
 
 

@@ -32,6 +32,7 @@ _GROUPS = {
     "mitigations": ("mitigations",),
     "lists": ("lists",),
     "login": ("login-link",),
+    "letter": ("letter",),
     "originate": ("report", "inquire", "request", "respond"),
     "peers": ("peers",),
     "endpoints": ("endpoints",),

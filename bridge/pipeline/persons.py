@@ -1,16 +1,18 @@
-"""What a person answers on the answer page: the one write that needs no account, and the only thing it can change.
+"""People who look after servers that do not speak XEP-0268: what was mailed to them, and their answer page.
 
-House rule: a link that is guessed, over or closed finds nothing, and nothing is said of why.
+House rules: a link that is guessed, over or closed finds nothing, and nothing is said of why; the page is the one
+write that needs no account, and an answer the only thing it can change.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from bridge.errors import ConflictError
+from bridge.errors import ConfigError, ConflictError
+from bridge.pipeline.actors import Actor, audits
 from bridge.policy import answer_link, outgoing
 from bridge.policy.change import Change, Put
-from bridge.policy.outreach import PersonsAnswer
-from bridge.policy.record import Interaction, Peer, Way
+from bridge.policy.outreach import Channel, PersonsAnswer
+from bridge.policy.record import Interaction, InteractionState, Peer, Way
 from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store
@@ -31,6 +33,40 @@ def links(public_url: str, keys_by_host: Keys, *, days: int) -> Callable[[Intera
         return f"{public_url}{answer_link.PATH}{word}"
 
     return link
+
+
+def can_be_mailed(interaction: Interaction) -> bool:
+    """Whether its text waits for the operator to mail it."""
+    known = interaction.outreach
+    is_by_mail = known is not None and known.channel is Channel.MAIL
+    return is_by_mail and interaction.state is InteractionState.REFUSED
+
+
+async def mailed(store: Store, interaction: Interaction, *, actor: Actor, now: datetime) -> Interaction:
+    """Note that the operator mailed it; once noted, noting it again changes nothing.
+
+    Raises:
+        ConfigError: there is nothing to be mailed.
+        ConflictError: somebody changed it meanwhile.
+    """
+    known = interaction.outreach
+    if known is None or known.channel is not Channel.MAIL:
+        raise ConfigError(
+            f"{interaction.id} was sent to {interaction.peer} itself or by chat: nothing is to be mailed"
+        )
+    if not can_be_mailed(interaction):
+        return interaction
+    after, change = outgoing.mailed(interaction, now=now)
+    said = audits(
+        (interaction.host,),
+        actor,
+        "send.mail",
+        interaction.incident_id,
+        now=now,
+        detail=f"to {known.address}",
+    )
+    await commit(store, change + Change(audits=said))
+    return after
 
 
 async def find(store: Store, word: str, *, keys_by_host: Keys, now: datetime) -> Interaction | None:

@@ -109,7 +109,7 @@ def _written(interaction: Interaction, payload: bytes, link: Callable[[Interacti
     known = interaction.outreach
     if known is not None:
         return write_chat(
-            letter(interaction, can_reply=True, link=link(interaction)),
+            letter(interaction, link=link(interaction)),
             to=known.address,
             id=interaction.iq_id,
         )

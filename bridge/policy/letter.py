@@ -28,14 +28,8 @@ _ASKED = {
 }
 
 
-def letter(interaction: Interaction, *, can_reply: bool, link: str = "") -> str:
-    """Write the text of a report or request.
-
-    Args:
-        interaction: what is told, its document as the peer would read it.
-        can_reply: whether an answer to this very message reaches us.
-        link: of the answer page, "" where there is none.
-    """
+def letter(interaction: Interaction, *, link: str = "") -> str:
+    """Write the text of a report or request; `link` leads to its answer page, "": there is none."""
     document = interaction.document
     lines = [
         _opening(interaction),
@@ -49,10 +43,9 @@ def letter(interaction: Interaction, *, can_reply: bool, link: str = "") -> str:
         lines += ["", "We ask you to:", *(f"- {_ASKED.get(one, _shown(one))}" for one in wanted)]
         lines += _told(text.text for one in document.expectations for text in one.descriptions)
     lines += ["", f"Our reference: {_shown(document.identity.text)}"]
+    lines.append("Please answer here; what you write reaches the operators.")
     if link:
-        lines.append(f"See it and answer, no account needed: {link}")
-    elif can_reply:
-        lines.append("Please answer here; what you write reaches the operators.")
+        lines.append(f"Or see it and answer on this page, no account needed: {link}")
     lines += ["", "Servers can tell each other this by themselves: https://xmpp.org/extensions/xep-0268.html"]
     return "\n".join(lines)
 

@@ -207,6 +207,15 @@ def _reach_out(interaction: Interaction, peer: Peer, *, now: datetime) -> tuple[
     return after, peer, Change(appends=(lanes.send(after.host, after.id, after.attempts + 1),))
 
 
+def mailed(interaction: Interaction, *, now: datetime) -> tuple[Interaction, Change]:
+    """Note that the operator mailed the text of what the server could not take."""
+    after = replace(
+        interaction, state=InteractionState.SENT, state_at=now, sent_at=now, failure=None, original=None
+    )
+    event = events.contacted(after, now=now)
+    return after, Change(puts=(Put(interaction, after),), events=(event,))
+
+
 def answered_by_person(
     interaction: Interaction, peer: Peer, answer: outreach.PersonsAnswer, *, now: datetime
 ) -> tuple[Interaction, Peer, Change]:

@@ -3,7 +3,7 @@
 from typing import assert_never
 
 from bridge.policy.lookalike import with_ascii
-from bridge.policy.outreach import Outreach, PersonsAnswer
+from bridge.policy.outreach import Channel, Outreach, PersonsAnswer
 from bridge.policy.record import Interaction, InteractionState
 from bridge.policy.words import count, moment
 from bridge.xmpp.stanza import PeerError
@@ -60,6 +60,9 @@ def _by_person(interaction: Interaction, known: Outreach, at: str) -> str:
         return f"answered {moment(last.at)} by {_who(last, known)}: {answer_text(last)}"
     if interaction.state is InteractionState.SENT:
         return f"it does not speak XEP-0268; {known.address} was written to by {known.channel}{at}, no answer yet"
+    if interaction.state is InteractionState.REFUSED and known.channel is Channel.MAIL:
+        ready = f"incident-bridge letter {interaction.id}"
+        return f"it does not speak XEP-0268; a text for {known.address} is ready for you to mail: {ready}"
     if interaction.state is InteractionState.QUEUED and not interaction.retry_at:
         return f"it does not speak XEP-0268; {known.address} is written to by {known.channel}"
     return ""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -158,6 +158,55 @@ def test_waiting_ends_well_only_if_all_acknowledged(cli: Any, world: Any) -> Non
     assert mixed.code == 1
     assert [one["state"] for one in mixed.json()["interactions"]] == ["acknowledged", "refused"]
     assert mixed.json()["interactions"][1]["failure"]["condition"] == "service-unavailable"
+
+
+def test_where_only_a_mail_address_is_known_a_text_is_ready_and_what_was_mailed_is_noted(
+    cli: Any, world: Any
+) -> None:
+    mail = ("mailto:abuse@c.example",)
+    asked = datetime.now(UTC)
+    world.change_peer("c.example", lambda peer: replace(peer, contacts=mail, announces=False, asked_at=asked))
+    words = [
+        "report",
+        "--description",
+        "flood\x1b[31m of joins",
+        "--source",
+        "bad@c.example=7",
+        "--to",
+        "c.example",
+    ]
+    (sent,) = waiting(cli, world, {"c.example": FAILED}, *words).json()["interactions"]
+    assert sent["outreach"] == {"channel": "mail", "address": "abuse@c.example", "answers": []}
+    assert f"incident-bridge letter {sent['id']}" in cli("incidents", "show", sent["incident"]).out
+
+    printed = cli("letter", sent["id"])
+    assert printed.out.startswith(
+        "To: abuse@c.example\nSubject: Report from im.flosoft.biz about c.example: "
+    )
+    assert "> bad@c.example: 7" in printed.out
+    assert "\x1b" not in printed.out
+
+    assert "no answer yet" in cli("letter", sent["id"], "--sent").out
+    assert cli("letter", sent["id"], "--sent").code == 0
+    assert cli("incidents", "due").messages.startswith("Nothing is due; later: 1")
+    (due,) = cli("--json", "incidents", "due", "--all").json()["due"]
+    assert (due["peer"], due["step"], due["times"]) == ("c.example", "remind", 1)
+    assert due["command"] in cli("incidents", "due", "--all").out
+    assert due["command"] in cli("incidents", "show", sent["incident"]).out
+    story = shown(cli, sent["incident"])["interactions"]
+    assert [(one["state"], one["failure"]) for one in story if one["id"] == sent["id"]] == [("sent", None)]
+
+
+def test_there_is_a_letter_only_for_what_went_to_people(cli: Any, world: Any) -> None:
+    cli("report", "--to", "a.example", "--description", "x")
+    world.work()
+    (own,) = cli("--json", "incidents", "list", "--own").json()["incidents"]
+    (sent,) = shown(cli, own["id"])["interactions"]
+
+    assert shown(cli, own["id"])["next"] == []  # a.example is no source of it
+    for name, code in ((sent["id"], 2), ("nothing", 1)):
+        assert cli("letter", name).code == code
+        assert cli("letter", name, "--sent").code == code
 
 
 def test_the_operator_is_told_that_a_peer_does_not_announce_it(cli: Any, world: Any) -> None:

@@ -180,7 +180,7 @@ def test_every_line_that_is_not_ours_is_quoted_and_harmless() -> None:
         expectations=(Expectation(action="block\nhost", descriptions=(Text(text=hostile),)),),
         started_at=NOW - timedelta(hours=1),
     )
-    text = letter(replace(WRITTEN, document=document, kind=Kind.REQUEST), can_reply=True)
+    text = letter(replace(WRITTEN, document=document, kind=Kind.REQUEST))
     lines = text.split("\n")
     assert not any("money" in line and not line.startswith("> ") for line in lines)
     assert not any("bank.example" in line and not line.startswith("> ") for line in lines)
@@ -191,4 +191,4 @@ def test_a_letter_is_bounded() -> None:
     many = tuple(Source(address=f"{number}" * 500 + "@b.test", category="xmpp") for number in range(500))
     document = replace(WRITTEN.document, descriptions=(Text(text="line\n" * 10_000),), sources=many)
     made: Interaction = sending(document=document)
-    assert len(letter(made, can_reply=False, link="https://a.test/answer/x").encode()) < 16_000
+    assert len(letter(made, link="https://a.test/answer/x").encode()) < 16_000

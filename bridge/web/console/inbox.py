@@ -5,6 +5,7 @@ from typing import Final
 
 from aiohttp import web
 
+from bridge.pipeline.due import due
 from bridge.policy.record import Incident, Interaction, Peer, Triage, TriageState, Way
 from bridge.store import keys, load
 from bridge.web.console import abuse, find, lists, timeline
@@ -29,8 +30,9 @@ async def show(visit: Visit) -> web.Response:
     recent = await _recent(visit)
     troubles = await _troubles(visit, [one for one in recent if one.is_own])
     fresh = await _fresh(visit, recent)
-    reasons = visit.service.reasons()
-    waiting = (approvals, drafts, strangers, troubles, reasons, beware, fresh)
+    reasons, rules = visit.service.reasons(), visit.service.settings.policy
+    steps = [one for one in await due(visit.store, visit.hosts, rules=rules) if one.at <= visit.now]
+    waiting = (approvals, drafts, strangers, troubles, steps, reasons, beware, fresh)
     return visit.page(
         "inbox.html",
         title="Inbox",
@@ -41,6 +43,8 @@ async def show(visit: Visit) -> web.Response:
         strangers=strangers[:_SHOWN],
         more_strangers=more_strangers + max(0, len(strangers) - _SHOWN),
         beware=beware,
+        steps=steps[:_SHOWN],
+        more_steps=max(0, len(steps) - _SHOWN),
         troubles=troubles[:_SHOWN],
         fresh=fresh[:_SHOWN],
         more_fresh=max(0, len(fresh) - _SHOWN),

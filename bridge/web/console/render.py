@@ -42,6 +42,7 @@ SAID: Final = {
     "rules": "The rules are saved.",
     "forwarded": "Reports of others go on to this peer.",
     "not-forwarded": "Reports of others do not go on to this peer.",
+    "mailed": "Noted that you mailed it.",
     "approved": "You said yes; it is being carried out.",
     "declined": "You said no; the server that asked is told why.",
     "asked-again": "Prosody was asked again; this is what it would touch now.",

@@ -13,13 +13,15 @@ from bridge.pipeline.persons import links
 from bridge.policy import outgoing
 from bridge.policy.answer_link import PATH, make
 from bridge.policy.change import Change, Put
+from bridge.policy.editions import add_edition
 from bridge.policy.outreach import Channel, Outreach, Verdict
 from bridge.policy.record import Interaction, InteractionState, Outcome
+from bridge.policy.sessions import Role
 from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store
 from bridge.webhooks.signature import decode_secret
-from bridge.xep0268.model import Kind
+from bridge.xep0268.model import Kind, Status
 from tests.pipeline.conftest import server, store
 from tests.web.console.test_pages import SECRET, Open, browse, send
 
@@ -164,9 +166,53 @@ async def test_an_answer_that_says_nothing_is_asked_for_again(
     assert (await stored(store)).version == 1
 
 
+async def test_what_is_to_be_mailed_is_shown_whole_and_noted_once_by_who_may(
+    browse: Open, store: Store, asked: Interaction
+) -> None:
+    mail = Outreach(channel=Channel.MAIL, address="abuse@c.test")
+    before = await stored(store)
+    refused = replace(before, state=InteractionState.REFUSED, outreach=mail)
+    await commit(store, Change(puts=(Put(before, refused),)))
+    viewer, client = await browse(a=Role.VIEWER), await browse(a=Role.APPROVER)
+
+    page = await (await client.get("/letters/i1")).text()
+    assert "&gt; &lt;script&gt;alert(1)&lt;/script&gt; spam" in page
+    assert 'href="mailto:abuse@c.test?subject=' in page
+    assert "I sent it" not in await (await viewer.get("/letters/i1")).text()
+    assert (await (await browse(b=Role.APPROVER)).get("/letters/i1")).status == 404
+    fields = {"csrf": page.split('name="csrf" value="')[1].split('"')[0]}
+    for _ in range(2):
+        answer = await client.post("/letters/i1", data=fields, allow_redirects=False)
+        assert answer.headers["Location"] == "/incidents/n1?said=mailed"
+    after = await stored(store)
+    assert (after.state, after.version) == (InteractionState.SENT, 3)
+    events = await load.events(store, "a.test", after=0, limit=10)
+    assert [event["type"] for _, event in events] == ["contact.told"]
+
+
+async def test_what_went_to_a_server_has_no_letter(browse: Open, store: Store, asked: Interaction) -> None:
+    await commit(store, Change(puts=(Put(await stored(store), replace(asked, outreach=None)),)))
+    assert (await (await browse(a=Role.APPROVER)).get("/letters/i1")).status == 404
+
+
 def test_a_link_is_made_only_where_the_operator_wants_a_page(asked: Interaction) -> None:
     now, own = datetime.now(UTC), {"a.test": [KEY]}
     assert links("https://a.test", own, days=7)(asked, now).startswith("https://a.test/answer/i1.")
     assert links("https://a.test", own, days=0)(asked, now) == ""
     assert links("", own, days=7)(asked, now) == ""
     assert links("https://a.test", {}, days=7)(asked, now) == ""
+
+
+async def test_the_inbox_shows_what_is_due_until_somebody_answers(
+    browse: Open, store: Store, asked: Interaction
+) -> None:
+    before = await stored(store)
+    old = replace(before, received_at=before.received_at - timedelta(days=8))
+    own = replace(add_edition(None, replace(old, status=Status.NEW)), id="n1")
+    await commit(store, Change(puts=(Put(before, old), Put(None, own))))
+    client = await browse(a=Role.APPROVER)
+
+    assert "Remind <bdi>c.test</bdi>" in await (await client.get("/")).text()
+    assert "Remind" not in await (await (await browse(b=Role.APPROVER)).get("/")).text()
+    await send(client, link_to(asked), verdict="done")
+    assert "Remind" not in await (await client.get("/")).text()

@@ -1,0 +1,55 @@
+"""The text for the people who look after a server that does not speak XEP-0268, to be mailed by the operator."""
+
+from urllib.parse import quote
+
+from aiohttp import web
+
+from bridge.pipeline import persons
+from bridge.policy.letter import letter, subject
+from bridge.policy.record import Interaction
+from bridge.policy.standing import standing
+from bridge.store import keys, load
+from bridge.web.console.guard import NOT_HERE, Visit, get, post
+
+
+async def show(visit: Visit) -> web.Response:
+    """Show the text, ready to be copied or handed to a mail program."""
+    sent = await _meant(visit)
+    settings = visit.service.settings
+    link = persons.links(
+        settings.server.public_url, visit.service.keys, days=settings.policy.answer_page_days
+    )
+    to = sent.outreach.address if sent.outreach else ""
+    text = letter(sent, link=link(sent, visit.now))
+    return visit.page(
+        "letter.html",
+        title=f"To the operators of {sent.peer}",
+        sent=sent,
+        standing=standing(sent),
+        subject=subject(sent),
+        text=text,
+        mailto=f"mailto:{quote(to, safe='@')}?subject={quote(subject(sent))}&body={quote(text)}",
+        can_note=persons.can_be_mailed(sent),
+    )
+
+
+async def note(visit: Visit) -> web.Response:
+    """Note that the operator mailed it."""
+    sent = await _meant(visit)
+    visit.acting(sent.host)
+    await persons.mailed(visit.store, sent, actor=visit.actor, now=visit.now)
+    return visit.back(f"/incidents/{sent.incident_id}", "mailed")
+
+
+async def _meant(visit: Visit) -> Interaction:
+    name = keys.interaction(visit.request.match_info["id"][:200])
+    found = (await load.fetch(visit.store, names=[name])).records[name]
+    if not isinstance(found, Interaction) or found.outreach is None:
+        raise NOT_HERE
+    visit.host(found.host)
+    return found
+
+
+def routes() -> list[web.RouteDef]:
+    """Return the routes of these texts."""
+    return [get("/letters/{id}", show), post("/letters/{id}", note)]
