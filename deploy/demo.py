@@ -48,6 +48,8 @@ PREFIX = "incident-demo-"
 OURS, PEER, STRANGER = "a.test", "b.test", "stranger.test"
 FLOODER, NOISY = "flooder", "noisy"
 """An account of the peer's, and one of yours."""
+REPORTED = "<report xmlns='urn:xmpp:reporting:1' reason='urn:xmpp:reporting:spam'><report-origin/></report>"
+"""What a client says of somebody whom its user blocks: spam, and that their server may be told (XEP-0377)."""
 SEND_AGAIN = """\
 #!{python}
 # Has the peer send its report once more, which is answered and stored only once, and prints the reply.
@@ -101,13 +103,25 @@ class Site:
         """Run `incident-bridge WORDS --json` and return what it says."""
         return open_json(self._run([*words, "--json"]).stdout)
 
-    def show(self, *words: str) -> None:
-        """Run `incident-bridge WORDS` before the reader's eyes: its data, then its messages."""
+    def show(self, *words: str, is_patient: bool = False) -> None:
+        """Run `incident-bridge WORDS` before the reader's eyes: its data, then its messages.
+
+        `is_patient`: again and again until it finds what is on its way, and only then.
+        """
+        if is_patient:
+            done = until(lambda: self._tried(words), 20, f"incident-bridge {shlex.join(words)} finds it")
         print(f"\n   {self.name} $ incident-bridge {shlex.join(words)}")
-        done = self._run(words)
+        if not is_patient:
+            done = self._run(words)
         for line in (done.stdout + done.stderr).strip("\n").splitlines():
             print(f"   {line}")
         print(flush=True)
+
+    def _tried(self, words: Sequence[str]) -> subprocess.CompletedProcess[str] | None:
+        try:
+            return self._run(words)
+        except DemoError:
+            return None
 
     def _run(self, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(self.argv(*words), capture_output=True, text=True, check=False, timeout=60)
@@ -124,7 +138,7 @@ class Site:
 
     def wait_ready(self) -> None:
         """Wait until the bridge is ready."""
-        until(self._is_ready, 30, f"the bridge of {self.name} is ready")
+        until(self._is_ready, 60, f"the bridge of {self.name} is ready")
 
     def _is_ready(self) -> bool:
         if not self.bridge.is_running:
@@ -140,6 +154,7 @@ class Demo:
 
     def __init__(self, folder: Path, network: str, commands: Path) -> None:
         self.folder = folder
+        self.password = secrets.token_hex(8)
         hosts = {OURS: f"{network}.1", PEER: f"{network}.2", STRANGER: f"{network}.2"}
         authority = Authority(folder / "certificates")
         certificate, key = authority.issue(STRANGER)
@@ -184,7 +199,7 @@ class Demo:
         self.peer.wait_ready()
         self.b.start()
         for prosody, account in ((self.a, NOISY), (self.b, FLOODER)):
-            prosody.control("register", account, prosody.name, secrets.token_hex(8))
+            prosody.control("register", account, prosody.name, self.password)
         tell(f"Prosody for {PEER}, a peer, is up on {self.b.address}, with a bridge of its own;")
         tell(f"it also hosts {STRANGER}")
 
@@ -205,6 +220,20 @@ class Demo:
         else:
             tell(f"{sender} got an error: {reply.error_type}/{reply.condition} {reply.text or ''}")
         return reply
+
+    async def user_reports(self, jid: str) -> None:
+        """Have a user of yours block somebody in a client, and report them for it."""
+        from slixmpp import ClientXMPP
+        from slixmpp.xmlstream import ET
+
+        client = ClientXMPP(f"{NOISY}@{OURS}", self.password)
+        client.ca_certs = self.a.authority.file
+        client.connect(self.a.address, 15222)
+        await client.wait_until("session_start", 20)
+        item = f"<item jid='{jid}'>{REPORTED}</item>"
+        iq = client.make_iq_set(ET.fromstring(f"<block xmlns='urn:xmpp:blocking'>{item}</block>"))
+        await iq.send(timeout=20)
+        await client.disconnect()
 
     def tell_stream(self) -> None:
         """Tell how the stream was secured, in Prosody's own words."""
@@ -253,11 +282,8 @@ def carried_through(demo: Demo) -> bool:
     known = ours.stored()[PEER]["identity"]
     tell(f"{PEER}'s operator asks what you know of it, an inquiry, and is told:")
     peer.show("inquire", "--to", OURS, "--id", f"{known['name']}/{known['text']}", "--wait", "20")
-    tell(f"somebody at {PEER} floods you: you report it, and then request that the account is blocked:")
     peer.ask("peers", "trust", OURS)
-    told = ("--description", "presence flood", "--source", f"{FLOODER}@{PEER}=47")
-    ours.show("report", "--to", PEER, *told, "--wait", "20")
-    mine = ours.stored()[OURS]["id"]
+    mine = reported_by_a_user(demo)
     ours.show("request", "--to", PEER, "--action", "block-host", "--incident", mine, "--wait", "20")
     is_good = decided(demo, mine)
     tell("you resolve it; everybody who got the report learns that. The whole story:")
@@ -265,6 +291,20 @@ def carried_through(demo: Demo) -> bool:
     until(lambda: peer.ask("incidents", "list", "--status", "resolved")["incidents"], 20, f"{PEER} learns it")
     ours.show("incidents", "show", mine)
     return is_good and ours.ask("incidents", "show", mine)["incident"]["status"] == "resolved"
+
+
+def reported_by_a_user(demo: Demo) -> str:
+    """Tell how a user's "block and report" becomes a draft, which one yes sends; return its incident's id."""
+    ours = demo.ours
+    tell(
+        f"a user of yours blocks a spammer, {FLOODER}@{PEER}, in a client and reports it (XEP-0377); you see:"
+    )
+    asyncio.run(demo.user_reports(f"{FLOODER}@{PEER}"))
+    ours.show("abuse", "show", PEER, is_patient=True)
+    tell(f"nothing of it left yet. One yes sends it to {PEER}; who reported it is not told:")
+    ours.show("abuse", "send", PEER)
+    tell("then you request that the account is blocked:")
+    return str(ours.stored()[OURS]["id"])
 
 
 def decided(demo: Demo, incident: str) -> bool:
