@@ -19,6 +19,7 @@ from bridge.pipeline.peers import change_peer, decided
 from bridge.policy.outreach import uris
 from bridge.policy.record import Peer
 from bridge.policy.trust import Rule, Trust
+from bridge.policy.words import duration
 from bridge.webhooks.event import plain
 from bridge.xep0268.model import Kind
 from bridge.xmpp.jid import prep_domain
@@ -193,7 +194,9 @@ def show(arguments: argparse.Namespace, terminal: Terminal) -> int:
         return Exit.NO
     median_seconds = median(peer.answer_seconds) if peer.answer_seconds else None
     if terminal.is_json:
-        terminal.json({**plain(peer), "median_answer_seconds": median_seconds})
+        decided = median(peer.decision_seconds) if peer.decision_seconds else None
+        medians = {"median_answer_seconds": median_seconds, "median_decision_seconds": decided}
+        terminal.json({**plain(peer), **medians})
         return Exit.OK
     terminal.line(terminal.marked(address_cell(peer.domain), "title"))
     for label, value in _record(peer, median_seconds):
@@ -230,9 +233,26 @@ def _record(peer: Peer, median_seconds: float | None) -> list[tuple[str, object]
         ("Not reachable", f"{peer.unreachable} given up"),
         ("Unanswered", f"{peer.unanswered} given up"),
         ("Still open", max(0, waiting)),
+        *_requests(peer),
         ("Announces XEP-0268", "not asked, or no answer" if peer.announces is None else peer.announces),
         ("Contacts", uris(peer.contacts)),
     ]
+
+
+def _requests(peer: Peer) -> list[tuple[str, object]]:
+    """What its operators made of our requests."""
+    if not peer.requested:
+        return [("Requests to it", "none")]
+    answered = peer.acted + peer.declined
+    rows: list[tuple[str, object]] = [
+        (
+            "Requests to it",
+            f"{peer.requested}, {answered} answered: {peer.acted} acted on, {peer.declined} declined",
+        )
+    ]
+    if peer.decision_seconds:
+        rows.append(("Median time for these", duration(median(peer.decision_seconds))))
+    return rows
 
 
 def _plural(kind: Kind) -> str:

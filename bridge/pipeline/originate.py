@@ -385,9 +385,8 @@ async def _change(store: Store, origin: Origin, planned: _Plan) -> Change:
         record = records[keys.peer(origin.host, one.peer)]
         before = record if isinstance(record, Peer) else None
         peer, asking = outgoing.ask_first(before or Peer(host=origin.host, domain=one.peer), now=origin.now)
-        change += Change(
-            puts=(Put(before, replace(peer, sent=peer.sent + 1)),), appends=(asking,) if asking else ()
-        )
+        counted = replace(peer, sent=peer.sent + 1, requested=peer.requested + (one.kind is Kind.REQUEST))
+        change += Change(puts=(Put(before, counted),), appends=(asking,) if asking else ())
         change += outgoing.enqueue(one)
         if one.kind in QUESTION_SECONDS:
             change += Change(remembers=(_remember(one),))

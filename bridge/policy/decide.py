@@ -168,7 +168,9 @@ def _response(state: State, interaction: Interaction, *, now: datetime) -> tuple
         state = _with(state, incident)
     else:
         outcome = outcome_of(interaction.document, asked.document)
-        state = _with_interaction(state, replace(asked, outcome=outcome))
+        peer = outgoing.scored(state.peers[asked.peer], asked, outcome, now=now)
+        state = replace(state, peers={**state.peers, peer.domain: peer})
+        state = _with_interaction(state, replace(asked, outcome=outcome or asked.outcome))
         incident = replace(known, updated_at=max(known.updated_at, interaction.received_at))
         state = _with(state, incident)
     change += Change(events=(events.received(interaction, incident, now=now),))

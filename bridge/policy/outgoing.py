@@ -34,6 +34,7 @@ _EARLY = timedelta(seconds=5)  # this machine's clock against the store's
 
 OWN_STREAM = Stream(direction=Direction.LOCAL, encrypted=True, authentication=Authentication.LOCAL)
 _OPEN = (InteractionState.QUEUED, InteractionState.SENT)
+_ACTED = (Outcome.DONE, Outcome.PARTLY)
 _LATE = (InteractionState.UNREACHABLE, InteractionState.UNANSWERED)
 
 
@@ -298,6 +299,22 @@ def _end(
             counted = replace(peer, unanswered=peer.unanswered + 1)
     change = Change(events=(events.settled(after, now=now),), counts=(("sendings", after.kind, state),))
     return after, counted, change
+
+
+def scored(peer: Peer, asked: Interaction, outcome: Outcome | None, *, now: datetime) -> Peer:
+    """Note in a peer's record what came of a request to it: once, and anew where it acted after all."""
+    is_acted = outcome in _ACTED
+    if outcome is None or (asked.outcome is not None and (asked.outcome in _ACTED or not is_acted)):
+        return peer
+    if asked.outcome is not None:
+        return replace(peer, acted=peer.acted + 1, declined=max(0, peer.declined - 1))
+    taken = max(0.0, (now - asked.received_at).total_seconds())
+    return replace(
+        peer,
+        acted=peer.acted + is_acted,
+        declined=peer.declined + (not is_acted),
+        decision_seconds=(*peer.decision_seconds, round(taken, 3))[-MAX_ANSWER_TIMES:],
+    )
 
 
 def answer_item(item_id: str, iq_id: str, answer: Answer) -> dict[str, object]:

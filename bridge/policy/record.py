@@ -189,6 +189,8 @@ class Peer:
         contacts: its operators' addresses as disco#info names them, see `outreach.contacts_in`; None: as above.
         sent: interactions first handed to Prosody; the four after it, what came of them.
         answer_seconds: how long its last answers took, newest last, at most `MAX_ANSWER_TIMES`.
+        requested: requests among those; of how many of them its operators acted (in part, too) or declined, and how
+            long that took (`decision_seconds`, as `answer_seconds`).
         automatic: which action was carried out for it without a person's yes, and when; of the last day.
     """
 
@@ -212,6 +214,10 @@ class Peer:
     unanswered: int = 0
     answer_seconds: tuple[float, ...] = ()
     automatic: tuple[tuple[str, datetime], ...] = ()
+    requested: int = 0
+    acted: int = 0
+    declined: int = 0
+    decision_seconds: tuple[float, ...] = ()
     version: int = 0
 
 

@@ -21,6 +21,10 @@ def test_a_peers_record_is_told(run: Any, configuration: str, world: Any) -> Non
             unreachable=1,
             answer_seconds=(0.2, 4.0, 0.6),
             announces=True,
+            requested=4,
+            acted=2,
+            declined=1,
+            decision_seconds=(60.0, 19_800.0, 86_400.0),
         ),
     )
 
@@ -30,6 +34,8 @@ def test_a_peers_record_is_told(run: Any, configuration: str, world: Any) -> Non
     lines = {" ".join(line.split()) for line in printed.out.splitlines()}
     assert {"We sent 7", "Acknowledged 3", "Median time 0.6 s", "Refused 1", "Still open 2"} <= lines
     assert "Announces XEP-0268 yes" in lines
+    assert {"Requests to it 4, 3 answered: 2 acted on, 1 declined", "Median time for these 5.5 h"} <= lines
+    assert plain["median_decision_seconds"] == 19_800
     assert (plain["sent"], plain["median_answer_seconds"]) == (7, 0.6)
 
 

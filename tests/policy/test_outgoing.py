@@ -12,8 +12,18 @@ from bridge.iodef.model import Incident as Document
 from bridge.iodef.model import IncidentId
 from bridge.policy import outgoing
 from bridge.policy.change import Change
-from bridge.policy.outgoing import Answer, draft, enqueue, handed_over, is_due, not_sendable, overdue, settle
-from bridge.policy.record import Interaction, InteractionState, Peer
+from bridge.policy.outgoing import (
+    Answer,
+    draft,
+    enqueue,
+    handed_over,
+    is_due,
+    not_sendable,
+    overdue,
+    scored,
+    settle,
+)
+from bridge.policy.record import Interaction, InteractionState, Outcome, Peer
 from bridge.xep0268.model import Kind
 from bridge.xmpp.stanza import PeerError
 
@@ -277,3 +287,16 @@ def test_an_acknowledgement_ends_it_while_another_attempt_waits() -> None:
     world.sweep()
     world.send()
     assert (world.interaction.state, world.interaction.attempts) == (S.ACKNOWLEDGED, 1)
+
+
+def test_what_came_of_requests_is_scored_once_and_anew_where_it_was_acted_on_after_all() -> None:
+    asked, peer = sending(), Peer(host="a.test", domain="b.test", requested=1)
+    later = asked.received_at + timedelta(hours=2)
+    peer = scored(peer, asked, None, now=later)
+    assert (peer.acted, peer.declined, peer.decision_seconds) == (0, 0, ())
+    peer = scored(peer, asked, Outcome.DECLINED, now=later)
+    peer = scored(peer, replace(asked, outcome=Outcome.DECLINED), Outcome.DECLINED, now=later)
+    assert (peer.acted, peer.declined, peer.decision_seconds) == (0, 1, (7200.0,))
+    peer = scored(peer, replace(asked, outcome=Outcome.DECLINED), Outcome.PARTLY, now=later)
+    peer = scored(peer, replace(asked, outcome=Outcome.PARTLY), Outcome.DONE, now=later)
+    assert (peer.acted, peer.declined, peer.decision_seconds) == (1, 0, (7200.0,))

@@ -264,6 +264,10 @@ async def test_a_request_is_declined_from_a_client_and_another_answered_by_hand(
     done = await admin.run("response", form, "complete", request=one.id, outcome="done", text="by hand")
     assert "b.test: acknowledged" in done.text
     assert (await settled(b, incident))[0] == "done"
+    (record,) = await stored(b, keys.peers("b.test"), lambda domain: keys.peer("b.test", domain))
+    assert record.requested >= record.acted + record.declined >= 2
+    assert min(record.acted, record.declined) >= 1
+    assert len(record.decision_seconds) == record.acted + record.declined
 
 
 @pytest.mark.parametrize("version", ["0.12", "13"])

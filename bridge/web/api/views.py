@@ -219,7 +219,11 @@ class PeerView(Out):
     refused: int
     unreachable: int
     unanswered: int
-    median_answer_seconds: float | None
+    median_answer_seconds: float | None = Field(description="How long its server took to acknowledge.")
+    requested: int = Field(description="Requests among what was sent.")
+    acted: int = Field(description="On how many of these its operators acted, in part too.")
+    declined: int
+    median_decision_seconds: float | None = Field(description="How long its operators took for that.")
     announces: bool | None = Field(
         description="Whether it announces XEP-0268; null: not asked, or no answer."
     )
@@ -230,12 +234,13 @@ class PeerView(Out):
     @classmethod
     def of(cls, peer: Peer) -> Self:
         """Show it."""
-        made = {"rules", "forward", "median_answer_seconds"}
+        made = {"rules", "forward", "median_answer_seconds", "median_decision_seconds"}
         return cls(
             **{name: getattr(peer, name) for name in cls.model_fields if name not in made},
             rules=dict(peer.rules),
             forward=peer.is_forwarded_to,
             median_answer_seconds=median(peer.answer_seconds) if peer.answer_seconds else None,
+            median_decision_seconds=median(peer.decision_seconds) if peer.decision_seconds else None,
         )
 
 

@@ -14,6 +14,7 @@ from bridge.pipeline.peers import change_peer, decided
 from bridge.policy.lookalike import alike
 from bridge.policy.record import Peer
 from bridge.policy.trust import Rule, Trust
+from bridge.policy.words import duration
 from bridge.store import keys
 from bridge.web.console import find
 from bridge.web.console.guard import Refusal, Visit, get, post
@@ -94,6 +95,7 @@ async def show(visit: Visit) -> web.Response:
         has_more=reported.after is not None,
         beware=alike([domain], await find.known_names(visit.store, host) - {domain}),
         median_seconds=median(one.answer_seconds) if one.answer_seconds else None,
+        decision=duration(median(one.decision_seconds)) if one.decision_seconds else "",
         open_sendings=max(0, one.sent - settled),
         kinds=tuple(Kind),
         rules=RULES,

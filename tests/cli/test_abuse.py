@@ -1,0 +1,79 @@
+"""`abuse` on a real store: what users report is listed, shown as what it is, sent or dismissed."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bridge.pipeline import abuse as stories
+from bridge.pipeline.abuse import Hearing
+from bridge.store.connect import close, open_store
+from bridge.store.embedded import EmbeddedServer
+from tests.pipeline.test_abuse import NOW, Rules, report
+
+HOST = "im.flosoft.biz"
+
+
+@pytest.fixture
+def cli(run: Any, configuration: str) -> Callable[..., Any]:
+    """Runs a command with the configuration of this test."""
+    return lambda *words: run(*words, config=configuration)
+
+
+@pytest.fixture
+def users(server: EmbeddedServer) -> Callable[..., None]:
+    """Has users of the host report, in an empty store."""
+
+    async def hear(reports: Any) -> None:
+        store = await open_store(server.url)
+        try:
+            await store.redis.flushall()
+            await stories.hear(
+                store, Hearing(host=HOST, rules=Rules(), key=b"k" * 32), reports, webhook_id="w", now=NOW
+            )
+        finally:
+            await close(store)
+
+    return lambda *reports: asyncio.run(hear(reports))
+
+
+def test_what_users_report_is_listed_and_shown_as_what_it_is(cli: Any, users: Any) -> None:
+    hostile = report(text="\x1b[2Jcall me\u202e", may_go_to_origin=False)
+    users(report("bob"), hostile, report("carol", f"admin@{HOST}", is_own=True, is_admin=True))
+    listed = cli("abuse", "list")
+    assert listed.code == 0
+    rows = sorted(line.split()[1:5] for line in listed.out.splitlines()[1:] if line)
+    assert rows == [["b.test", "spam", "2", "1"], [HOST, "spam", "1", "1"]]
+    shown = cli("abuse", "show", "b.test")
+    assert "spam@b.test: 2 reports, 1 may be passed on" in shown.out
+    assert "(not to be passed on)" in shown.out
+    assert "\x1b" not in shown.out
+    assert "\u202e" not in shown.out
+    assert "abuse send" in shown.messages
+    own = cli("abuse", "show", HOST)
+    assert "an admin of this server" in own.out
+    assert "It cannot be sent: it is about" in own.messages
+    plain = cli("--json", "abuse", "show", "b.test")
+    for hidden in ("alice", "bob"):
+        assert hidden not in plain.out
+    assert cli("abuse", "show", "c.test").code == 1
+
+
+def test_a_yes_sends_it_and_a_no_does_not(cli: Any, users: Any) -> None:
+    users(report(), report(jid="x@c.test"), replace(report(jid="y@d.test"), may_go_to_origin=False))
+    sent = cli("abuse", "send", "b.test")
+    assert sent.code == 0
+    incident = cli("--json", "abuse", "show", "b.test").json()["incident_id"]
+    assert f"incidents show {incident}" in sent.messages
+    assert "spam@b.test" in cli("incidents", "show", incident).out
+    again = cli("abuse", "send", "b.test")
+    assert (again.code, "it was sent" in again.messages) == (2, True)
+    assert cli("abuse", "send", "d.test").code == 2
+    assert cli("abuse", "dismiss", "c.test").code == 0
+    assert cli("abuse", "dismiss", "c.test").code == 2
+    waiting = cli("--json", "abuse", "list").json()["drafts"]
+    assert [one["domain"] for one in waiting] == ["d.test"]
+    states = {one["domain"]: one["state"] for one in cli("--json", "abuse", "list", "--all").json()["drafts"]}
+    assert states == {"b.test": "sent", "c.test": "dismissed", "d.test": "open"}
