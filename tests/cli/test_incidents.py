@@ -127,6 +127,26 @@ def test_hostile_text_does_not_reach_the_terminal(run: Any, configuration: str, 
     assert "peers trust|block" in shown.out
 
 
+def test_a_long_text_and_many_sources_are_told_without_anything_that_steers_a_terminal(
+    run: Any, configuration: str, add: ADD
+) -> None:
+    evil = "\x1b]0;owned\x07\u202eevil\r\n" * 5000
+
+    def swell(one: Interaction) -> Interaction:
+        text = replace(one.document.descriptions[0], text=evil)
+        many = tuple(replace(one.document.sources[0], address=f"\x1b[2Js{n}@x.test") for n in range(500))
+        return replace(one, document=replace(one.document, descriptions=(text,), sources=many))
+
+    (stored,) = add(("report", PEER, Trust.STRANGER), change=swell)
+    listed = run("incidents", "list", config=configuration)
+    shown = run("incidents", "show", stored.incident_id, config=configuration)
+    assert len(listed.out.splitlines()) == 2
+    assert "s499@x.test" in shown.out
+    assert shown.out.count("evil") == 5000
+    for text in (listed.out, shown.out):
+        assert all(letter.isprintable() or letter == "\n" for letter in text)
+
+
 def test_an_incident_with_a_weak_sender_says_so(run: Any, configuration: str, add: ADD) -> None:
     def weaken(one: Interaction) -> Interaction:
         return replace(

@@ -20,6 +20,7 @@ from deploy.servers import fetch
 
 PHONE = (390, 844)
 DESK = (1280, 900)
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 # Loopback only and pages of our own, so no sandbox, which root in a container could not have.
 _OPTIONS = ["--no-sandbox", "--no-zygote", "--disable-gpu", "--disable-dev-shm-usage"]
 _HARMLESS = re.compile(
@@ -51,13 +52,11 @@ class Browser:
         self,
         *,
         size: tuple[int, int] = DESK,
-        scheme: Literal["light", "dark"] = "light",
         has_javascript: bool = True,
     ) -> "Page":
         """Open a window with cookies of its own."""
         context = await self.chromium.new_context(
             viewport={"width": size[0], "height": size[1]},
-            color_scheme=scheme,
             java_script_enabled=has_javascript,
         )
         context.set_default_timeout(10_000)
@@ -142,6 +141,16 @@ class Page:
         """Save the whole page as a picture, if somebody wants pictures."""
         if folder := os.environ.get("INCIDENT_BRIDGE_PICTURES"):
             await self.tab.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+    async def fits(self, name: str) -> None:
+        """See that the page is no wider than a desk's window and a phone's; with pictures of both, light and dark."""
+        for size, where in ((DESK, "desk"), (PHONE, "phone")):
+            await self.tab.set_viewport_size({"width": size[0], "height": size[1]})
+            assert await self.overflow() == 0, (name, where)
+            if "INCIDENT_BRIDGE_PICTURES" in os.environ:
+                for scheme in SCHEMES:
+                    await self.tab.emulate_media(color_scheme=scheme)
+                    await self.picture(f"{name}-{where}-{scheme}")
 
     async def overflow(self) -> int:
         """By how many pixels the page is wider than the window."""

@@ -1,11 +1,11 @@
 """The console as an operator sees it: a real browser, a real Prosody that sends the code, real peers that report."""
 
 import contextlib
+import getpass
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Literal
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import aiohttp
@@ -13,18 +13,26 @@ import pytest
 import pytest_asyncio
 
 from bridge.config import load_settings
-from bridge.pipeline.sign_in import make_link
-from bridge.policy.record import Peer
+from bridge.pipeline import sign_in, tokens
+from bridge.pipeline.actors import BRIDGE
+from bridge.policy.change import Change, Put
+from bridge.policy.record import Peer, Scope
 from bridge.policy.sessions import Role
 from bridge.policy.trust import Rule, Trust
+from bridge.store import keys, load
+from bridge.store.commit import commit
 from bridge.store.connect import Store, close, open_store
+from bridge.web.console import lists
 from bridge.web.console.find import Query, search
 from bridge.web.console.find import peer as find_peer
 from bridge.xep0268.model import Kind
 from deploy.servers import Authority, Prosody, iq
-from tests.system.browser import DESK, PHONE, Browser, Page
+from tests.system.browser import PHONE, Browser, Page
+from tests.system.console_desk import let_in
 from tests.system.reports import payload
 from tests.system.servers import Bridge, Lab, eventually
+from tests.system.test_adhoc import Console
+from tests.system.user import Clients, RefusedError
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -32,6 +40,10 @@ ADMIN = "admin@a.test"
 EVIL = "<script>alert(1)</script> \u202egnp.exe\u202c \u2066x\u2069 \u200bthe end <b>bold</b>"
 SHOWN = "<script>alert(1)</script> \\u202egnp.exe\\u202c \\u2066x\\u2069 \\u200bthe end <b>bold</b>"
 EXAMPLE = "4BF5D2CE-7C90-4860-BEF2-43A7D777D5FF"
+_REGISTER = (
+    '> for name in ("admin bot juliet nurse"):gmatch("%a+") do '
+    'require "core.usermanager".create_user(name, "secret", "a.test"); end'
+)
 _LUA_STRING = re.compile(r'"((?:[^"\\]|\\.|\\\n)*)"')
 _INCIDENT = (
     "<Incident xmlns='urn:ietf:params:xml:ns:iodef-1.0' purpose='{purpose}'><IncidentID name='{name}'>{text}"
@@ -63,7 +75,11 @@ def made(kind: str, *, text: str, more: str, name: str = "b.test") -> str:
 
 @dataclass
 class House:
-    """a.test with its bridge, and two peers: b.test, which is trusted, and c.test, which is not."""
+    """a.test with its bridge, and two peers: b.test, which is trusted, and c.test, which is not.
+
+    With c.test are also w.test, which a.test trusts so far that a rule says yes to it once a day, and vv.test, which
+    looks like it. None of them takes incidents.
+    """
 
     bridge: Bridge
     a: Prosody
@@ -96,13 +112,29 @@ class House:
             async for key in store.redis.scan_iter("ib:r:bucket:sign-in*"):
                 await store.redis.delete(key)
 
-    async def enter(self, page: Page, role: Role = Role.APPROVER) -> None:
-        """Sign in by a link."""
+    async def enter(self, page: Page, role: Role = Role.APPROVER, who: str = "cli:tests") -> Page:
+        """Let somebody in."""
         async with self.store() as store:
-            _, word = await make_link(store, "cli:tests", {"a.test": role}, now=datetime.now(UTC))
-        await page.goto(f"{self.url}/sign-in/link/{word}")
-        await page.click("Sign in")
-        await eventually(lambda: page.tab.url == f"{self.url}/")
+            return await let_in(page, store, self.url, role, who=who)
+
+    async def ask(self, address: str, text: str, peer: str = "b.test") -> None:
+        """Let a peer ask for block-host of an address."""
+        body = made("request", text=text, more=REQUEST.format(source=address), name=peer)
+        server = self.b if peer == "b.test" else self.c
+        reply = await server.send_iq(iq(body, to="a.test", sender=peer, id=text, type="get"), seconds=20)
+        assert reply.type == "result", reply
+
+    async def asked(self, address: str, text: str, peer: str = "b.test") -> str:
+        """The id of the approval that such a request waits for, once Prosody said what it would touch."""
+        await self.ask(address, text, peer)
+
+        async def is_previewed() -> str:
+            async with self.store() as store:
+                found, _ = await lists.approvals(store, [keys.approvals_open("a.test")])
+            one = next(each for each in found if each.targets[0].address == address)
+            return one.id if one.previewed_at else ""
+
+        return await eventually(is_previewed, 30)
 
     async def incidents(self) -> dict[str, str]:
         """The ids of all incidents, by their IncidentIDs."""
@@ -121,15 +153,27 @@ async def house(network: str, authority: Authority) -> AsyncIterator[House]:
     """One house for all tests here; each leaves it as others can use it."""
     lab = Lab(network, authority)
     try:
-        bridge = lab.bridge()
+        rule = '{ peer = "w.test", action = "block-host", per_day = 1 }'
+        bridge = lab.bridge(settings=f"\n[policy]\napprove_automatically = [{rule}]\n")
         a = lab.prosody("a.test", version="13", bridge=bridge, start=False)
         b, c = (lab.prosody(name, peer=True, start=False) for name in ("b.test", "c.test"))
-        bridge.start_up()
+        for name in ("vv.test", "w.test"):
+            certificate, key = authority.issue(name)
+            ssl = f'certificate = "{certificate}"; key = "{key}"'
+            c.extra_host += f'VirtualHost "{name}"\n ssl = {{ {ssl} }}\n'
+            a.hosts[name] = c.address
+        bridge.start("up")
         for server in (a, b, c):
             server.start()
-        a.control("register", "admin", "a.test", "secret")
-        bridge.cli("peers", "trust", "b.test")
+        bridge.wait_ready()
+        a.shell(_REGISTER)
         living = House(bridge, a, b, c)
+        async with living.store() as store:
+            puts = [
+                Put(None, Peer(host="a.test", domain=one, trust=Trust.TRUSTED))
+                for one in ("b.test", "w.test")
+            ]
+            await commit(store, Change(puts=tuple(puts)))
         await settle(living)
         yield living
     finally:
@@ -269,7 +313,7 @@ async def test_a_link_signs_in_once_and_who_only_looks_at_it_uses_nothing_up(
 async def test_the_inbox_says_what_needs_me_and_why(house: House, browser: Browser) -> None:
     page = await browser.page()
     await house.enter(page)
-    await page.picture("inbox")
+    await page.goto(f"{house.url}/")
 
     text = await page.text("main")
     for expected in ("Waits for your yes or no", "b.test asks for block-host", "spammer@a.test",
@@ -281,15 +325,14 @@ async def test_the_inbox_says_what_needs_me_and_why(house: House, browser: Brows
 async def test_incidents_are_found_by_whatever_one_knows_of_them(house: House, browser: Browser) -> None:
     page = await browser.page()
     await house.enter(page)
-    for words, count in (
-        (EXAMPLE, 1), (EXAMPLE.lower(), 1), ("abuser@clueless.lit", 2), ("clueless", 2), ("c.test", 1),
-        ((await house.incidents())["please"][:8], 1), ("nothing like it", 0),
-    ):  # fmt: skip
-        await page.goto(f"{house.url}/incidents")
-        await page.fill("Search", words)
-        await page.click("Search")
-        assert await page.tab.locator(".card").count() == count, words
+    await page.goto(f"{house.url}/incidents")
+    await page.fill("Search", EXAMPLE)
+    await page.click("Search")
+    assert await page.tab.locator(".card").count() == 1
+    own = (await house.incidents())["please"][:8]
     for query, count in (
+        (f"q={EXAMPLE.lower()}", 1), ("q=abuser@clueless.lit", 2), ("q=clueless", 2), ("q=c.test", 1),
+        (f"q={own}", 1), ("q=nothing+like+it", 0),
         ("severity=high", 2), ("quarantine=yes", 1), ("peer=b.test", 5), ("status=resolved", 0),
         ("since=2026-01-01&status=new", 6), ("until=2020-01-01", 0), ("since=nonsense", 6), ("before=x", 6),
     ):  # fmt: skip
@@ -461,6 +504,7 @@ async def test_a_link_from_elsewhere_finds_the_session_that_the_browser_left_at_
 async def test_the_inbox_shows_what_comes_while_somebody_looks(house: House, browser: Browser) -> None:
     page = await browser.page()
     await house.enter(page)
+    await page.goto(f"{house.url}/")
     late = made("report", text="late", more="<Description>it came late</Description>")
     assert (await house.b.send_iq(iq(late, to="a.test", sender="b.test", id="late"))).type == "result"
 
@@ -472,12 +516,8 @@ async def test_the_inbox_shows_what_comes_while_somebody_looks(house: House, bro
     await page.tab.get_by_text("it came late").wait_for()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
-async def test_no_page_is_wider_than_its_window(
-    house: House, browser: Browser, size: tuple[int, int], scheme: Literal["light", "dark"]
-) -> None:
-    page = await browser.page(size=size, scheme=scheme)
+async def test_no_page_is_wider_than_its_window(house: House, browser: Browser) -> None:
+    page = await browser.page()
     await house.enter(page)
     paths = {
         "inbox": "/",
@@ -494,8 +534,7 @@ async def test_no_page_is_wider_than_its_window(
     }
     for name, path in paths.items():
         await page.goto(house.url + path)
-        await page.picture(f"{name}-{'phone' if size == PHONE else 'desk'}-{scheme}")
-        assert await page.overflow() == 0, name
+        await page.fits(name)
 
 
 async def test_the_keyboard_reaches_everything(house: House, browser: Browser) -> None:
@@ -512,3 +551,186 @@ async def test_the_keyboard_reaches_everything(house: House, browser: Browser) -
     for name in ("Approvals", "Incidents", "Mitigations", "Peers", "Status", "Sign out"):
         assert name in reached
     assert "q" in reached
+
+
+async def says(page: Page, url: str, *words: str, seconds: float = 30) -> str:
+    """What the page says, once it says all of this."""
+
+    async def found() -> str:
+        await page.goto(url)
+        text = await page.text("main")
+        assert all(one in text for one in words), text
+        return text
+
+    return await eventually(found, seconds)
+
+
+async def test_the_inbox_tells_what_did_not_arrive_and_whose_name_only_looks_known(
+    house: House, browser: Browser
+) -> None:
+    page = await house.enter(await browser.page(has_javascript=False))
+    await page.goto(f"{house.url}/send")
+    await page.tab.get_by_label("b.test").check()
+    await page.fill("What happened", "they flood our rooms")
+    await page.fill("Who did it", "x@d.test 5")
+    await page.click("Show what will be sent")
+    await page.click("Send it")
+    refused = "Our report to b.test was refused"
+    text = await says(page, f"{house.url}/", "Did not arrive", refused)
+    assert "service-unavailable" in text.partition(refused)[2]
+    assert "look alike" not in text
+
+    body = made("report", text="vv", name="vv.test", more="<Description>trust me</Description>")
+    reply = await house.c.send_iq(iq(body, to="a.test", sender="vv.test", id="vv"), seconds=20)
+    assert reply.type == "result", reply
+    for path in ("/", "/peers", "/peers/a.test/vv.test"):
+        await says(page, house.url + path, "Beware of names that look alike", "vv.test is not w.test")
+    await page.goto(f"{house.url}/")
+    await page.fits("inbox-trouble")
+    await page.tab.get_by_role("link", name=refused).click()
+    assert "they flood our rooms" in await page.text("main")
+    await page.picture("incident-refused")
+    await page.choose("State", "closed")
+    await page.click("Write down")
+    await page.goto(f"{house.url}/")
+    assert "Did not arrive" not in await page.text("main")
+
+
+async def test_a_request_is_approved_in_the_browser_carried_out_by_prosody_and_taken_back(
+    house: House, browser: Browser
+) -> None:
+    async with Clients() as clients:
+        juliet = await clients.sign_in(house.a, "juliet")
+        one = await house.asked("juliet@a.test", "real")
+        page = await house.enter(await browser.page(has_javascript=False))
+        await page.goto(f"{house.url}/approvals/{one}")
+        assert "1 session is closed" in await page.text("main")
+        await page.click("Ask again")
+        assert "Prosody was asked again" in await page.text("main")
+        await page.picture("real-approval")
+        await page.click("Do what is ticked")
+        assert (await juliet.ended())[0] == "policy-violation"
+        with pytest.raises(RefusedError):
+            await clients.sign_in(house.a, "juliet")
+
+        await page.goto(f"{house.url}/mitigations")
+        await page.tab.get_by_role("link", name="suspend account juliet@a.test").click()
+        where = page.tab.url
+        await says(page, where, "In force since")
+        await page.click("Take it back")
+        await says(page, where, "Taken back by")
+        await page.picture("real-lifted")
+        await clients.sign_in(house.a, "juliet")
+
+
+async def test_a_rule_says_yes_once_a_day_and_the_next_request_waits(house: House, browser: Browser) -> None:
+    page = await house.enter(await browser.page())
+    async with Clients() as clients:
+        bot = await clients.sign_in(house.a, "bot")
+        await house.ask("bot@a.test", "rule-1", "w.test")
+        assert (await bot.ended())[0] == "policy-violation"
+    await says(page, f"{house.url}/approvals", "w.test asks for block-host of bot@a.test", "by a rule")
+    await page.tab.get_by_role("link", name="block-host of bot@a.test").click()
+    await says(page, page.tab.url, "A rule of yours said yes", "done")
+    waiting = await house.asked("bot2@a.test", "rule-2", "w.test")
+    await says(page, f"{house.url}/approvals/{waiting}", "waits for a yes or no")
+
+
+async def test_what_an_operator_does_unasked_is_previewed_and_carried_out_by_prosody(
+    house: House, browser: Browser
+) -> None:
+    where = f"{house.url}/incidents/{(await house.incidents())[EXAMPLE]}"
+    async with Clients() as clients:
+        nurse = await clients.sign_in(house.a, "nurse")
+        page = await house.enter(await browser.page())
+        await page.goto(where)
+        await page.click("Act on this")
+        await page.tab.get_by_label("block domain clueless.lit").check()
+        await page.fill("Address", "nurse@a.test")
+        await page.click("See what it would touch")
+        text = await page.text("main")
+        assert "is not known" not in text
+        assert "1 session is closed" in text.partition("suspend account nurse@a.test")[2]
+        assert "block domain clueless.lit" in text
+        await page.fits("real-act-preview")
+        await page.click("Do it")
+        assert (await nurse.ended())[0] == "policy-violation"
+    await says(
+        page,
+        where,
+        "suspend account nurse@a.test\n\nin force",
+        "block domain clueless.lit\n\nin force",
+    )
+
+
+async def test_the_audit_log_tells_alike_of_a_decision_by_console_api_command_line_and_chat(
+    house: House, browser: Browser
+) -> None:
+    approvals = [await house.asked(f"front{number}@a.test", f"front-{number}") for number in range(4)]
+    by_console, by_api, by_cli, by_chat = approvals
+    page = await house.enter(await browser.page(has_javascript=False))
+    await page.goto(f"{house.url}/approvals/{by_console}")
+    await page.tab.get_by_label("Why not?").fill("no such user")
+    await page.click("Decline")
+    async with house.store() as store:
+        _, token = await tokens.create(
+            store, name="front", scopes=[Scope.APPROVE], hosts=["a.test"], expires_at=None, actor=BRIDGE,
+            now=datetime.now(UTC),
+        )  # fmt: skip
+    headers, reason = {"Authorization": f"Bearer {token}"}, {"reason": "no such user"}
+    async with (
+        aiohttp.ClientSession(headers=headers) as api,
+        api.post(f"{house.url}/api/v1/approvals/{by_api}/decline", json=reason) as answer,
+    ):
+        assert answer.status == 200, await answer.text()
+    house.bridge.cli("approvals", "decline", by_cli, "--reason", "no such user")
+    async with Clients() as clients:
+        admin = Console(await clients.sign_in(house.a, "admin"))
+        form = await admin.run("approvals", await admin.run("approvals"), "next", approval=by_chat)
+        await admin.run("approvals", form, "complete", approval=by_chat, decision="decline", **reason)
+
+    async with house.store() as store:
+        entries = [entry for _, entry in await load.audits(store, "a.test", limit=99)]
+    declined = {one["target"]: one for one in entries if one["action"] == "approval.decline"}
+    assert {one["detail"] for one in declined.values()} == {"no such user"}
+    actors = [(declined[one]["actor"], declined[one]["origin"][:4]) for one in approvals]
+    user = getpass.getuser()
+    assert actors == [
+        ("cli:tests", "127."),
+        ("token:front", "127."),
+        (f"cli:{user}", ""),
+        ("admin@a.test", "127."),
+    ]
+    await page.goto(f"{house.url}/audit?what=approval.decline")
+    rows = [await one.inner_text() for one in await page.tab.locator("tbody tr").all()]
+    for own_id, (actor, _) in zip(approvals, actors, strict=True):
+        (row,) = [one for one in rows if own_id in one]
+        assert actor in row
+        assert "no such user" in row
+    await page.picture("audit-fronts")
+
+
+async def test_who_is_no_longer_an_admin_of_prosody_is_signed_out(house: House, browser: Browser) -> None:
+    page = await house.enter(await browser.page(), who=ADMIN)
+    await page.goto(f"{house.url}/about")
+    assert ADMIN in await page.text("header")
+    configuration = house.a.configuration()
+    house.a.config_path.write_text(configuration.replace('admins = { "admin@a.test" }', "admins = { }"))
+    house.a.shell("config:reload()")
+    try:
+        async with house.store() as store:
+            session_id = (await page.tab.context.cookies())[0]["value"].partition(".")[0]
+            session = await sign_in.session_of(store, session_id)
+            assert session is not None
+            earlier = replace(session, seen_at=session.seen_at - timedelta(minutes=6))
+            await commit(store, Change(puts=(Put(session, earlier),)))
+        await eventually(lambda: signed_out(page, f"{house.url}/about"), 30)
+    finally:
+        house.a.config_path.write_text(configuration)
+        house.a.shell("config:reload()")
+
+
+async def signed_out(page: Page, url: str) -> bool:
+    """Whether the page is only shown to who signs in."""
+    await page.goto(url)
+    return "Sign in" in await page.text("h1")

@@ -1,142 +1,30 @@
 """Deciding in the console: approvals, mitigations, acting unasked, triage and the quarantine, in a real browser.
 
-Most tests show pages of a store whose worker they are themselves; one goes the whole way with a real Prosody.
+These show pages of a store whose worker they are themselves; test_console.py goes the whole way with a real Prosody.
 """
 
 import asyncio
-import contextlib
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field, replace
+import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Literal
+from html import unescape
+from urllib.parse import urljoin
 
 import pytest
-import pytest_asyncio
-from aiohttp import web
-from aiohttp.test_utils import TestServer
-from pydantic import SecretStr
 
-from bridge.config import HostSettings, PolicySettings, Settings
-from bridge.pipeline.sign_in import make_link
 from bridge.policy.change import Change, Put
-from bridge.policy.record import (
-    Approval,
-    ApprovalState,
-    Incident,
-    MitigationState,
-    Peer,
-    Triage,
-    TriageState,
-)
+from bridge.policy.record import ApprovalState, Incident, MitigationState, TriageState
 from bridge.policy.sessions import Role
-from bridge.policy.trust import Trust
 from bridge.store import keys, load
 from bridge.store.commit import commit
-from bridge.store.connect import Durability, Store, close, open_store
-from bridge.store.embedded import EmbeddedServer, start_embedded
-from bridge.web import health
-from bridge.web.console import site
-from bridge.web.problems import problems
-from bridge.web.state import SERVICE, Service
-from deploy.servers import Authority
-from tests.pipeline.test_approve import Desk, request
 from tests.policy.conftest import stanza
-from tests.system.browser import DESK, PHONE, Browser, Page
-from tests.system.servers import Lab, eventually
-from tests.system.user import Clients, RefusedError
+from tests.system.browser import PHONE, Browser
+from tests.system.office import HOST, PEER, STRANGER, Office, office, redis
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+__all__ = ["office", "redis"]
 
-HOST, PEER, STRANGER = "a.test", "b.test", "c.test"
-RULES = PolicySettings(protected=frozenset({"boss@a.test", "bank.example"}))
 EVIL = "\u202eevil\u2066<b>x</b>"
-
-
-@dataclass
-class Office:
-    """A console on a store; the worker's part is done by the tests, with a Prosody that says what they want."""
-
-    url: str
-    store: Store
-    desk: Desk
-    service: Service
-    visits: dict[str, Page] = field(default_factory=dict)
-
-    async def enter(self, page: Page, role: Role = Role.APPROVER, who: str = "cli:anna") -> None:
-        """Sign in by a link."""
-        _, word = await make_link(self.store, who, {HOST: role}, now=datetime.now(UTC))
-        await page.goto(f"{self.url}/sign-in/link/{word}")
-        await page.click("Sign in")
-        await eventually(lambda: page.tab.url == f"{self.url}/")
-
-    async def asked(self, *addresses: str, text: str, is_previewed: bool = True) -> Approval:
-        """Let b.test ask for block-host of these."""
-        found = await self.desk.request(*addresses, text=text)
-        assert found is not None
-        if is_previewed:
-            await self.desk.work()
-        return await self.desk.approval(found.id)
-
-    async def triage(self, incident: str) -> Triage:
-        """What is written down about an incident."""
-        found = await self.desk.record(keys.triage(incident))
-        assert isinstance(found, Triage)
-        return found
-
-    async def quarantined(self) -> list[Incident]:
-        """What lies in quarantine."""
-        index = keys.incidents_quarantined(HOST, quarantined=True)
-        ids = (await load.newest(self.store, [index], limit=99))[index]
-        return [await self.desk.record(keys.incident(one)) for one in ids]
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[EmbeddedServer]:
-    """One store for all tests here."""
-    folder = Path(tempfile.mkdtemp(prefix="ib-desk-"))
-    running = start_embedded(folder, max_bytes=256 * 2**20)
-    yield running
-    running.stop()
-    shutil.rmtree(folder)
-
-
-@contextlib.asynccontextmanager
-async def console(store: Store) -> AsyncIterator[tuple[str, Service]]:
-    """The listener of the console."""
-    host = HostSettings(secrets=(SecretStr("whsec_" + "QUJD" * 10),), api_url="http://127.0.0.1:9")
-    service = Service(
-        settings=Settings(hosts={HOST: host}, policy=RULES),
-        store=store,
-        durability=Durability(mode="disk", problems=(), fix=()),
-        keys={},
-    )
-    service.health = await load.health(store)
-    app = web.Application(middlewares=[problems])
-    app[SERVICE] = service
-    app.add_routes(health.routes())
-    site.add(app)
-    server = TestServer(app)
-    await server.start_server()
-    try:
-        yield str(server.make_url("")).rstrip("/"), service
-    finally:
-        await server.close()
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def office(redis: EmbeddedServer) -> AsyncIterator[Office]:
-    """An empty store, a trusted peer, and a Prosody that says two sessions are open."""
-    store = await open_store(redis.url)
-    await store.redis.flushall()
-    peers = [Peer(host=HOST, domain=one, trust=Trust.TRUSTED, received=3) for one in (PEER, "friend.example")]
-    await commit(store, Change(puts=tuple(Put(None, one) for one in peers)))
-    desk = Desk(store, now=datetime.now(UTC), rules=RULES)
-    async with console(store) as (url, service):
-        yield Office(url, store, desk, service)
-    await close(store)
 
 
 async def test_a_request_is_seen_with_what_it_touches_and_approved_in_part(
@@ -146,6 +34,7 @@ async def test_a_request_is_seen_with_what_it_touches_and_approved_in_part(
     one = await office.asked("juliet@a.test", "nurse@a.test", "a.test", text="one")
     page = await browser.page(has_javascript=False)
     await office.enter(page)
+    await page.goto(f"{office.url}/")
     assert "b.test asks for block-host" in await page.text("main")
     await page.tab.get_by_role("link", name="b.test asks for block-host").click()
     assert page.tab.url.endswith(f"/approvals/{one.id}")
@@ -391,6 +280,7 @@ async def test_many_of_the_quarantine_are_closed_or_forgotten_at_once(
         await office.desk.receive(stanza(kind="report", sender=STRANGER, text=f"q{number}"))
     page = await browser.page(has_javascript=False)
     await office.enter(page)
+    await page.goto(f"{office.url}/")
     await page.click("Go through it")
     await page.click("Tick all 5")
     assert await page.tab.locator("[name=incident]:checked").count() == 5
@@ -484,11 +374,37 @@ async def test_no_form_acts_without_its_token_and_no_page_of_another_host_is_the
     assert await page.post("/approvals/foreign/approve", target="account juliet@a.test") == 404
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
-async def test_no_page_is_wider_than_its_window(
-    office: Office, browser: Browser, size: tuple[int, int], scheme: Literal["light", "dark"]
-) -> None:
+async def test_whoever_follows_every_link_changes_nothing(office: Office, browser: Browser) -> None:
+    one = await office.asked("juliet@a.test", text="linked")
+    other = await office.asked("nurse@a.test", text="linked-2")
+    await office.desk.yes(other)
+    await office.desk.work()
+    await office.desk.receive(stanza(kind="report", sender=STRANGER, text="held"))
+    page = await office.enter(await browser.page())
+    before = await _everything(office)
+    waiting, seen = [f"{office.url}/"], set()
+    while waiting:
+        url = waiting.pop()
+        answer = await page.tab.request.get(url, max_redirects=0)
+        assert answer.status < 500, url
+        text = await answer.text() if "html" in answer.headers.get("content-type", "") else ""
+        for found in re.findall(r'(?:href|action)="([^"#]+)', text):
+            link = urljoin(url, unescape(found))
+            if link.startswith(f"{office.url}/") and link not in seen:
+                seen.add(link)
+                waiting.append(link)
+    for path in (f"/approvals/{one.id}/approve", f"/incidents/{one.incident_id}/triage", "/sign-out"):
+        assert office.url + path in seen
+    assert await _everything(office) == before
+
+
+async def _everything(office: Office) -> dict[bytes, bytes]:
+    """All that is in the store."""
+    redis = office.store.redis
+    return {key: await redis.dump(key) async for key in redis.scan_iter("*")}
+
+
+async def test_no_page_is_wider_than_its_window(office: Office, browser: Browser) -> None:
     office.desk.module.preview_answer = {
         "exists": True, "sessions": 2, "contacts": 214, "rooms": [{"room": f"{'long' * 12}@conference.a.test"}],
     }  # fmt: skip
@@ -498,7 +414,7 @@ async def test_no_page_is_wider_than_its_window(
     await office.desk.work()
     await office.desk.receive(stanza(kind="report", sender=STRANGER, text="held"))
     [mitigation] = await office.desk.mitigations()
-    page = await browser.page(size=size, scheme=scheme)
+    page = await browser.page()
     await office.enter(page)
     for name, path in {
         "approvals": "/approvals",
@@ -513,60 +429,4 @@ async def test_no_page_is_wider_than_its_window(
         "inbox-approvals": "/",
     }.items():
         assert await page.goto(office.url + path) == 200, name
-        await page.picture(f"{name}-{'phone' if size == PHONE else 'desk'}-{scheme}")
-        assert await page.overflow() == 0, name
-
-
-async def test_a_request_is_approved_in_the_browser_carried_out_by_prosody_and_taken_back(
-    network: str, authority: Authority, browser: Browser
-) -> None:
-    lab = Lab(network, authority)
-    try:
-        bridge = lab.bridge()
-        a = lab.prosody("a.test", version="13", bridge=bridge, start=False)
-        b = lab.prosody("b.test", peer=True, start=False)
-        bridge.start_up()
-        for server in (a, b):
-            server.start()
-        a.control("register", "juliet", "a.test", "secret")
-        bridge.cli("peers", "trust", "b.test")
-        async with Clients() as clients:
-            juliet = await clients.sign_in(a, "juliet")
-            reply = await b.send_iq(request("juliet@a.test", text="real"), seconds=20)
-            assert reply.type == "result", reply
-            page = await browser.page(has_javascript=False)
-            await page.goto(bridge.json("login-link")["url"])
-            await page.click("Sign in")
-
-            async def is_previewed() -> bool:
-                await page.goto(f"http://{bridge.address}:15268/approvals")
-                links = page.tab.get_by_role("link", name="b.test asks for block-host of juliet@a.test")
-                if not await links.count():
-                    return False
-                await links.click()
-                return "1 session is closed" in await page.text("main")
-
-            await eventually(is_previewed, 20)
-            await page.click("Ask again")
-            assert "Prosody was asked again" in await page.text("main")
-            await page.picture("real-approval")
-            await page.click("Do what is ticked")
-            assert (await juliet.ended())[0] == "policy-violation"
-            with pytest.raises(RefusedError):
-                await clients.sign_in(a, "juliet")
-
-            await page.goto(f"http://{bridge.address}:15268/mitigations")
-            await page.tab.get_by_role("link", name="suspend account juliet@a.test").click()
-            where = page.tab.url
-
-            async def says(words: str) -> bool:
-                await page.goto(where)
-                return words in await page.text("main")
-
-            await eventually(lambda: says("In force since"), 20)
-            await page.click("Take it back")
-            await eventually(lambda: says("Taken back by"), 20)
-            await page.picture("real-lifted")
-            await clients.sign_in(a, "juliet")
-    finally:
-        lab.close()
+        await page.fits(name)

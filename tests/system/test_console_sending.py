@@ -25,42 +25,39 @@ from bridge.xep0268.read import read
 from bridge.xmpp import xml
 from bridge.xmpp.stanza import read_iq
 from tests.system.browser import Browser, Page
-from tests.system.console_desk import HOST, HOSTILE, SHOWN, Desk, desk
+from tests.system.console_desk import HOST, HOSTILE, SHOWN
+from tests.system.office import Office, office, redis
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-__all__ = ["desk"]
+__all__ = ["office", "redis"]
 
 
-async def sent_by(desk: Desk, page: Page) -> list[Interaction]:
+async def sent_by(office: Office, page: Page) -> list[Interaction]:
     """What the page after sending tells of, as it is stored."""
     assert "/sent?ids=" in page.tab.url
     ids = page.tab.url.partition("ids=")[2].split(".")
-    async with desk.store() as store:
-        found = (
-            await load.fetch(store, names=[keys.interaction(one) for one in ids], originals=True)
-        ).records
+    names = [keys.interaction(one) for one in ids]
+    found = (await load.fetch(office.store, names=names, originals=True)).records
     return [one for one in found.values() if isinstance(one, Interaction)]
 
 
-async def one_peer(desk: Desk, domain: str, trust: Trust = Trust.TRUSTED) -> None:
+async def one_peer(office: Office, domain: str, trust: Trust = Trust.TRUSTED) -> None:
     """Let a peer be known, whatever was there before."""
-    async with desk.store() as store:
-        before = await find.peer(store, HOST, domain)
-        after = replace(before or Peer(host=HOST, domain=domain), trust=trust)
-        await commit(store, Change(puts=(Put(before, after),)))
+    before = await find.peer(office.store, HOST, domain)
+    after = replace(before or Peer(host=HOST, domain=domain), trust=trust)
+    await commit(office.store, Change(puts=(Put(before, after),)))
 
 
-async def one_incident(desk: Desk, text: str) -> Incident:
+async def one_incident(office: Office, text: str) -> Incident:
     """The incident of that identifier."""
-    async with desk.store() as store:
-        found = await find.search(store, [HOST], find.Query(words=text), limit=10)
+    found = await find.search(office.store, [HOST], find.Query(words=text), limit=10)
     return found.incidents[0]
 
 
-async def test_a_report_is_shown_before_it_is_sent_and_sent_once(desk: Desk, browser: Browser) -> None:
-    await one_peer(desk, "trusted.test")
-    page = await desk.enter(await browser.page(has_javascript=False))
-    await page.goto(f"{desk.url}/send")
+async def test_a_report_is_shown_before_it_is_sent_and_sent_once(office: Office, browser: Browser) -> None:
+    await one_peer(office, "trusted.test")
+    page = await office.enter(await browser.page(has_javascript=False))
+    await page.goto(f"{office.url}/send")
     await page.tab.get_by_label("trusted.test").check()
     await page.fill("Others", "other.test, Third.test")
     await page.fill("What happened", f"  they flood\nour rooms {HOSTILE}")
@@ -84,29 +81,28 @@ async def test_a_report_is_shown_before_it_is_sent_and_sent_once(desk: Desk, bro
     hidden = await page.tab.locator("form.row input, form.row textarea").all()
     fields = {str(await one.get_attribute("name")): await one.input_value() for one in hidden}
     await page.click("Send it")
-    sent = await sent_by(desk, page)
+    sent = await sent_by(office, page)
     assert await page.post("/send/report", **fields, step="send") == 303
     assert {one.peer for one in sent} == {"trusted.test", "other.test", "third.test"}
     document = sent[0].document
     assert document.identity.text == identifier
     assert document.descriptions[0].text.strip() == f"they flood\nour rooms {HOSTILE}"
     assert document.sources[0].counters[0].value == 120
-    assert len(await stored_sendings(desk, sent[0].incident_id)) == 3
+    assert len(await stored_sendings(office, sent[0].incident_id)) == 3
     await page.picture("sent")
     await page.click("To the incident")
     assert "reported by this host" in await page.text("main")
 
 
-async def stored_sendings(desk: Desk, incident: str) -> list[Interaction]:
+async def stored_sendings(office: Office, incident: str) -> list[Interaction]:
     """Everything that was sent about an incident."""
-    async with desk.store() as store:
-        found = await find.interactions(store, incident, (), limit=100)
+    found = await find.interactions(office.store, incident, (), limit=100)
     return [one for one in found if one.way is Way.SENT]
 
 
-async def test_what_is_wrong_with_a_report_is_said_beside_its_field(desk: Desk, browser: Browser) -> None:
-    page = await desk.enter(await browser.page())
-    await page.goto(f"{desk.url}/send/report")
+async def test_what_is_wrong_with_a_report_is_said_beside_its_field(office: Office, browser: Browser) -> None:
+    page = await office.enter(await browser.page())
+    await page.goto(f"{office.url}/send/report")
     await page.click("Show what will be sent")
     assert "at least one server" in await page.text("#wrong-to")
     assert "what happened" in await page.text("#wrong-description")
@@ -128,14 +124,14 @@ async def test_what_is_wrong_with_a_report_is_said_beside_its_field(desk: Desk, 
 
 
 async def test_incidents_of_others_are_passed_on_asked_about_and_told_in_requests(
-    desk: Desk, browser: Browser
+    office: Office, browser: Browser
 ) -> None:
-    await one_peer(desk, "trusted.test")
-    await one_peer(desk, "stranger.test", Trust.STRANGER)
-    await brought(desk, "passed-on")
-    incident = await one_incident(desk, "passed-on")
-    page = await desk.enter(await browser.page())
-    await page.goto(f"{desk.url}/send/report?incident={incident.id}")
+    await one_peer(office, "trusted.test")
+    await one_peer(office, "stranger.test", Trust.STRANGER)
+    await brought(office, "passed-on")
+    incident = await one_incident(office, "passed-on")
+    page = await office.enter(await browser.page())
+    await page.goto(f"{office.url}/send/report?incident={incident.id}")
     assert await page.tab.get_by_label("What happened").count() == 0
     await page.tab.locator("#to").fill("stranger.test")
     await page.click("Show what will be sent")
@@ -144,10 +140,10 @@ async def test_incidents_of_others_are_passed_on_asked_about_and_told_in_request
     await page.tab.get_by_label("trusted.test").check()
     await page.click("Show what will be sent")
     await page.click("Send it")
-    [sent] = await sent_by(desk, page)
+    [sent] = await sent_by(office, page)
     assert (sent.kind, sent.incident_id, sent.peer) == (Kind.REPORT, incident.id, "trusted.test")
 
-    await page.goto(f"{desk.url}/send/request?incident={incident.id}")
+    await page.goto(f"{office.url}/send/request?incident={incident.id}")
     await page.click("Show what will be sent")
     assert "what they are to do" in await page.text("#wrong-actions")
     await page.tab.get_by_label("block-host").check()
@@ -157,10 +153,10 @@ async def test_incidents_of_others_are_passed_on_asked_about_and_told_in_request
     assert "block-host" in await page.text("dl")
     await page.picture("send-request-preview")
     await page.click("Send it")
-    [sent] = await sent_by(desk, page)
+    [sent] = await sent_by(office, page)
     assert [one.action for one in sent.document.expectations] == ["block-host"]
 
-    await page.goto(f"{desk.url}/send/inquiry")
+    await page.goto(f"{office.url}/send/inquiry")
     await page.fill("Whose incident", "b.test")
     await page.click("Show what will be sent")
     assert await page.tab.locator("#wrong-identifier").count() == 1
@@ -168,11 +164,11 @@ async def test_incidents_of_others_are_passed_on_asked_about_and_told_in_request
     await page.tab.locator("#to").fill("b.test c.test")
     await page.click("Show what will be sent")
     await page.click("Send it")
-    sent_all = await sent_by(desk, page)
+    sent_all = await sent_by(office, page)
     assert [(one.kind, one.document.identity.text) for one in sent_all] == [(Kind.INQUIRY, "4711")] * 2
 
 
-async def brought(desk: Desk, text: str, kind: Kind = Kind.REPORT) -> str:
+async def brought(office: Office, text: str, kind: Kind = Kind.REPORT) -> str:
     """Let b.test have told of an incident, with its document; returns the interaction's id."""
     now, peer = datetime.now(UTC), "b.test"
     body = (
@@ -197,14 +193,14 @@ async def brought(desk: Desk, text: str, kind: Kind = Kind.REPORT) -> str:
         severity=None, summary=f"incident {text}", created_at=now, updated_at=now, editions=(edition,),
         restriction=reading.incident.restriction,
     )  # fmt: skip
-    await desk.put(interaction, incident)
+    await office.put(interaction, incident)
     return interaction.id
 
 
-async def test_a_request_is_answered_from_its_page(desk: Desk, browser: Browser) -> None:
-    request = await brought(desk, "asked", Kind.REQUEST)
-    page = await desk.enter(await browser.page(has_javascript=False))
-    await page.goto(f"{desk.url}/send/response?request={request}")
+async def test_a_request_is_answered_from_its_page(office: Office, browser: Browser) -> None:
+    request = await brought(office, "asked", Kind.REQUEST)
+    page = await office.enter(await browser.page(has_javascript=False))
+    await page.goto(f"{office.url}/send/response?request={request}")
     await page.click("Show what will be sent")
     assert await page.tab.locator("#wrong-outcome").count() == 1
     await page.tab.get_by_label("only what is ticked is done").check()
@@ -215,22 +211,22 @@ async def test_a_request_is_answered_from_its_page(desk: Desk, browser: Browser)
     await page.click("Show what will be sent")
     await page.picture("send-answer-preview")
     await page.click("Send it")
-    [sent] = await sent_by(desk, page)
+    [sent] = await sent_by(office, page)
     assert (sent.kind, sent.answers, sent.peer) == (Kind.RESPONSE, request, "b.test")
     assert [one.action for one in sent.document.history] == ["investigate"]
 
-    await page.goto(f"{desk.url}/send/response?request={request}")
+    await page.goto(f"{office.url}/send/response?request={request}")
     await page.tab.get_by_label("nothing is done").check()
     await page.click("Show what will be sent")
     assert "answered before" in await page.text("#wrong-again")
     assert "say why" in (await page.text("#wrong-text")).lower()
 
 
-async def test_a_viewer_sends_nothing(desk: Desk, browser: Browser) -> None:
-    page = await desk.enter(await browser.page(), Role.VIEWER)
+async def test_a_viewer_sends_nothing(office: Office, browser: Browser) -> None:
+    page = await office.enter(await browser.page(), Role.VIEWER)
     for kind in Kind:
-        assert await page.goto(f"{desk.url}/send/{kind}") == 403
-    await page.goto(f"{desk.url}/incidents")
+        assert await page.goto(f"{office.url}/send/{kind}") == 403
+    await page.goto(f"{office.url}/incidents")
     assert await page.post("/send/report", step="send", to="b.test", description="x") == 403
-    assert await page.goto(f"{desk.url}/send/nothing") == 404
-    assert await page.goto(f"{desk.url}/sent?ids=x.y") == 404
+    assert await page.goto(f"{office.url}/send/nothing") == 404
+    assert await page.goto(f"{office.url}/sent?ids=x.y") == 404

@@ -27,9 +27,7 @@ async def show(visit: Visit) -> web.Response:
     )
     drafts, more_drafts = await abuse.waiting(visit)
     strangers, more_strangers, beware = await _strangers(visit)
-    recent = await _recent(visit)
-    troubles = await _troubles(visit, [one for one in recent if one.is_own])
-    fresh = await _fresh(visit, recent)
+    troubles, fresh = await _news(visit, {one.incident_id for one in approvals})
     reasons, rules = visit.service.reasons(), visit.service.settings.policy
     steps = [one for one in await due(visit.store, visit.hosts, rules=rules) if one.at <= visit.now]
     waiting = (approvals, drafts, strangers, troubles, steps, reasons, beware, fresh)
@@ -88,6 +86,16 @@ async def _recent(visit: Visit) -> tuple[Incident, ...]:
     return (await find.search(visit.store, visit.hosts, query, limit=_LOOKED_AT)).incidents
 
 
+async def _news(visit: Visit, asked: set[str]) -> tuple[list[Interaction], list[Incident]]:
+    """What did not arrive, until its incident is closed; and what is new, but for what waits for a yes or no."""
+    recent = await _recent(visit)
+    seen = await find.triage(visit.store, recent)
+    states = {one.id: seen[one.id].state if one.id in seen else TriageState.OPEN for one in recent}
+    own = [one for one in recent if one.is_own and states[one.id] is not TriageState.CLOSED]
+    fresh = [one for one in recent if states[one.id] is TriageState.OPEN and one.id not in asked]
+    return await _troubles(visit, own), [one for one in fresh if _is_fresh(one)]
+
+
 async def _troubles(visit: Visit, own: list[Incident]) -> list[Interaction]:
     """Sendings of ours that did not get where they should, of the newest incidents."""
     indexes = [keys.interactions(one.id) for one in own[:_STORIES]]
@@ -100,11 +108,9 @@ async def _troubles(visit: Visit, own: list[Incident]) -> list[Interaction]:
     return sorted(bad, key=lambda one: one.state_at or one.received_at, reverse=True)
 
 
-async def _fresh(visit: Visit, recent: tuple[Incident, ...]) -> list[Incident]:
-    """What peers that count reported lately, is not over, and nobody has taken up."""
-    wanted = [one for one in recent if not one.is_own and one.status is not Status.RESOLVED]
-    seen = await find.triage(visit.store, wanted)
-    return [one for one in wanted if one.id not in seen or seen[one.id].state is TriageState.OPEN]
+def _is_fresh(one: Incident) -> bool:
+    """Whether a peer that counts reported it, and it is not over."""
+    return not one.is_own and one.status is not Status.RESOLVED
 
 
 def routes() -> list[web.RouteDef]:
