@@ -72,6 +72,12 @@ def _adapter(kind: str) -> TypeAdapter[Any]:
     return TypeAdapter(_CLASSES[kind])
 
 
+def prepare() -> None:
+    """Build what reads and writes each kind of record, which else happens when the first of its kind comes."""
+    for kind in _CLASSES:
+        _adapter(kind)
+
+
 def pack(text: bytes) -> bytes:
     """Compress, and say in which format."""
     packer = _PACKER.copy()

@@ -22,6 +22,7 @@ from rq.job import Job
 from bridge import log
 from bridge.errors import StoreConfigError, UnavailableError
 from bridge.policy.change import Queue
+from bridge.store import codec
 from bridge.store.connect import PATIENCE_SECONDS, Script, Store, job_connection, script_text
 from bridge.store.parent import signal_when_parent_dies
 from bridge.store.place import read, shown
@@ -123,6 +124,11 @@ class DrainWorker(Worker):
         super().heartbeat(timeout, pipeline=pipeline)
         show = self.connection.register_script(script_text("seen"))
         show(args=[self.queues[0].name, self.name, _FORGET_WORKER_SECONDS * 1000])
+
+    def execute_job(self, job: Any, queue: Any) -> None:
+        """Have everything that reads and writes records ready before the fork, for this drain and all after it."""
+        codec.prepare()
+        super().execute_job(job, queue)
 
     def register_death(self) -> None:
         """Take this worker off both lists; it goes off them by itself if the store is gone first."""

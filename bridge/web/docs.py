@@ -2,11 +2,9 @@
 
 import base64
 import hashlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from html import escape
 from typing import Any, Final
-
-from aiohttp import web
 
 from bridge.web.problems import KINDS
 from bridge.web.problems import PREFIX as PROBLEM
@@ -27,16 +25,6 @@ HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-
-
-def page(described: dict[str, Any]) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Make the handler that shows this OpenAPI document."""
-    body = html(described).encode()
-
-    async def show(_request: web.Request) -> web.Response:
-        return web.Response(body=body, headers=HEADERS)
-
-    return show
 
 
 def html(described: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
 from bridge.iodef.model import (
@@ -38,7 +38,11 @@ Link = Annotated[
 ]
 
 
-class PeerSent(BaseModel):
+class _Model(BaseModel):
+    model_config = ConfigDict(defer_build=True)  # most processes never ask for a schema
+
+
+class PeerSent(_Model):
     """The server that something was sent to."""
 
     domain: str
@@ -52,7 +56,7 @@ class PeerReceived(PeerSent):
     quarantined: bool = Field(description="Whether it counts for nothing until an operator decides.")
 
 
-class IncidentSummary(BaseModel):
+class IncidentSummary(_Model):
     """The incident as the document tells it (RFC 5070); what the peer says, so it is not to be trusted."""
 
     id: str = Field(description="As in `/api/v1/incidents/{id}`.")
@@ -81,14 +85,14 @@ class IncidentSummary(BaseModel):
     alternatives: tuple[IncidentId, ...]
 
 
-class EventLinks(BaseModel):
+class EventLinks(_Model):
     """Where more of the incident is."""
 
     self: Link
     iodef: Link
 
 
-class Failure(BaseModel):
+class Failure(_Model):
     """The stanza error that came back (RFC 6120 §8.3); the words of another server."""
 
     type: str
@@ -96,7 +100,7 @@ class Failure(BaseModel):
     text: str
 
 
-class EventData(BaseModel):
+class EventData(_Model):
     """What every event has."""
 
     version: Literal["incident-bridge/1"] = Field(alias="schema")
@@ -153,7 +157,7 @@ class RequestAnswered(RequestReceived):
     outcome: Literal["done", "partly", "declined"]
 
 
-class ApprovalSummary(BaseModel):
+class ApprovalSummary(_Model):
     """How a request was decided about."""
 
     id: str
@@ -169,13 +173,13 @@ class RequestDecided(RequestReceived):
     approval: ApprovalSummary
 
 
-class IncidentReference(BaseModel):
+class IncidentReference(_Model):
     """The incident that it is about."""
 
     id: str = Field(description="As in `/api/v1/incidents/{id}`.")
 
 
-class MitigationSummary(BaseModel):
+class MitigationSummary(_Model):
     """Something done on our server."""
 
     id: str
@@ -209,14 +213,14 @@ class SendingSettled(AboutInteraction):
     failure: Failure | None = Field(description="Why it was not acknowledged, as far as is known.")
 
 
-class PersonWrittenTo(BaseModel):
+class PersonWrittenTo(_Model):
     """Somebody who looks after a server that does not speak XEP-0268, as that server names its contacts."""
 
     channel: Literal["chat", "mail"]
     address: str
 
 
-class PersonAnswered(BaseModel):
+class PersonAnswered(_Model):
     """What such a person answered; hostile text."""
 
     at: datetime

@@ -139,7 +139,7 @@ class Eyes:
         appends = tuple(Append(queue=queue, lane=lane, item=item) for item in items)
         await commit(self.store, Change(appends=appends))
 
-    async def until(self, condition: Callable[[], Awaitable[Any]], *, seconds: float = 20) -> None:
+    async def until(self, condition: Callable[[], Awaitable[Any]], *, seconds: float = 60) -> None:
         """Wait for a condition, with a deadline."""
         deadline = time.monotonic() + seconds
         while not await condition():

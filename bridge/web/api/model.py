@@ -1,7 +1,7 @@
 """What bodies, queries and answers of the API share.
 
 House rules: what comes in is strict, nothing unknown passes; what goes out is one class for each answer, whose
-fields are documented where a name does not say it all.
+fields are documented where a name does not say it all; models are built when first used, so that a start is quick.
 """
 
 import re
@@ -20,19 +20,19 @@ _FIRST_YEAR, _LAST_YEAR = 1970, 2999
 class Body(BaseModel):
     """A body that is sent to us, or a part of one."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 class Query(BaseModel):
     """The query of a URL; values are text, so they are read leniently."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 class Out(BaseModel):
     """An answer, or a part of one."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 class PageQuery(Query):

@@ -1,4 +1,4 @@
-"""Templates: loaded once, everything escaped, what a peer wrote made harmless and visible.
+"""Templates: read once, compiled when first shown, everything escaped, what a peer wrote made harmless and visible.
 
 House rule: no page is safe because its author thought of it; every value passes `_shown`, filter or not.
 """
@@ -165,8 +165,6 @@ def _environment() -> Environment:
         "most_indexed": MAX_INDEXED,
     }
     made.filters |= {"time": _time, "address": _address, "harmless": harmless}
-    for name in loader.list_templates():
-        made.get_template(name)  # compiled now, not while somebody waits
     return made
 
 
