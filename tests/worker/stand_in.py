@@ -64,7 +64,14 @@ async def set_aside(store: Store, lease: Lease, *, now: datetime) -> None:
 
 
 async def send_stanzas(
-    store: Store, prosody: Any, host: str, items: Sequence[bytes], *, patience: Any, now: datetime
+    store: Store,
+    prosody: Any,
+    host: str,
+    items: Sequence[bytes],
+    *,
+    patience: Any,
+    now: datetime,
+    link: Any,
 ) -> Sent:
     decoded = [json.loads(item) for item in items]
     for item in decoded:
@@ -82,7 +89,10 @@ def install(url: str) -> None:
     """Put the stories above where the worker looks for them."""
     webhooks = SimpleNamespace(allow_networks=(), allow_http=False, timeout_seconds=15)
     server = SimpleNamespace(public_url="")
-    settings = SimpleNamespace(store_url=lambda: url, hosts={}, policy=None, webhooks=webhooks, server=server)
+    policy = SimpleNamespace(answer_page_days=1)
+    settings = SimpleNamespace(
+        store_url=lambda: url, hosts={}, policy=policy, webhooks=webhooks, server=server
+    )
     stand_ins: dict[str, dict[str, Any]] = {
         "bridge.config": {"load_settings": lambda: settings, "Settings": SimpleNamespace},
         "bridge.clients.prosody": {"ProsodyClient": lambda *_: Redis.from_url(url)},

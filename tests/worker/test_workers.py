@@ -184,7 +184,7 @@ async def test_a_host_that_is_away_is_tried_again_and_delays_no_other(
     async def is_sent() -> bool:
         return await eyes.counted("sent") == {"w": 1}
 
-    await eyes.until(is_sent, seconds=5)
+    await eyes.until(is_sent)
     items = await store.redis.lrange("ib:lane:outgoing:host:away.example", 0, -1)
     assert items == [b'{"do":"away","id":"a"}']
 
