@@ -1,5 +1,9 @@
-"""`/lists/{host}/domains.txt`: the domains that a host publishes, for whoever asks."""
+"""`/lists/{host}/domains.txt`: the domains that a host publishes, for whoever asks.
 
+House rule: anybody may ask as often as they like, so the store is asked once a second at most for each host.
+"""
+
+import asyncio
 import hashlib
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -9,8 +13,9 @@ from aiohttp import web
 
 from bridge.pipeline.publish import published_by
 from bridge.policy.publish import plain_text
-from bridge.web.state import SERVICE
+from bridge.web.state import SERVICE, Service
 
+_KEPT_SECONDS: Final = 1.0
 _HEADERS: Final = {
     "Content-Type": "text/plain; charset=utf-8",
     "Cache-Control": "public, max-age=60",
@@ -25,13 +30,22 @@ async def show_domains(request: web.Request) -> web.Response:
     host = service.settings.hosts.get(name)
     if host is None or not host.publish_lists:
         raise web.HTTPNotFound(text="no list is published here\n")
-    listed = await published_by(service.store, name, now=datetime.now(UTC))
-    body = plain_text(listed.entries).encode()
+    body = await _body(service, name)
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {**_HEADERS, "ETag": etag}
     if request.headers.get("If-None-Match") == etag:
         return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
     return web.Response(body=body, headers=headers)
+
+
+async def _body(service: Service, host: str) -> bytes:
+    now = asyncio.get_running_loop().time()
+    made_at, body = service.lists.get(host, (0.0, b""))
+    if not made_at or now - made_at >= _KEPT_SECONDS:
+        listed = await published_by(service.store, host, now=datetime.now(UTC))
+        body = plain_text(listed.entries).encode()
+        service.lists[host] = (now, body)
+    return body
 
 
 def routes() -> list[web.RouteDef]:

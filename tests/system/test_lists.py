@@ -129,7 +129,7 @@ async def test_another_server_loads_what_is_listed_and_lets_go_what_is_taken_bac
 ) -> None:
     a, eve = lab.servers["a.test"], await clients.sign_in(b, "eve")
     assert isinstance(a, Prosody)
-    assert domains(bridge) == "spam.test\n"
+    await eventually(lambda: domains(bridge) == "spam.test\n", SECONDS)
 
     async def firewall_knows() -> bool:
         return await refusal(eve, "x@spam.test") == "policy-violation"
@@ -170,5 +170,5 @@ async def test_another_server_loads_what_is_listed_and_lets_go_what_is_taken_bac
     await eventually(lambda: enters(eve), SECONDS)
     [mitigation] = bridge.json("mitigations", "list")["mitigations"]
     bridge.cli("mitigations", "lift", mitigation["id"], "--wait", "30")
-    assert domains(bridge) == ""
+    await eventually(lambda: domains(bridge) == "", SECONDS)
     await eventually(lambda: nodes_are(set(), set(), set()), SECONDS)

@@ -100,6 +100,10 @@ async def test_who_opted_in_is_read_by_everybody_and_asked_again_in_vain_while_n
     again = await client.get("/lists/a.test/domains.txt", headers={"If-None-Match": got.headers["ETag"]})
     assert (again.status, await again.read()) == (304, b"")
     await publish.withhold(store, "a.test", "bad.test", actor=actor, now=datetime.now(UTC))
+    kept = await client.get("/lists/a.test/domains.txt")
+    assert await kept.text() == "bad.test\n"  # for a second, whoever asks
+    made_at, body = app[SERVICE].lists["a.test"]
+    app[SERVICE].lists["a.test"] = (made_at - 1, body)
     after = await client.get("/lists/a.test/domains.txt", headers={"If-None-Match": got.headers["ETag"]})
     assert (after.status, await after.text()) == (200, "")
     for host in ("b.test", "c.test"):
