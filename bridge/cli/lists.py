@@ -1,10 +1,11 @@
-"""`lists show|add|withhold|remove`: what this host publishes for other software to load."""
+"""`lists show|add|withhold|remove|compare`: what this host publishes for other software to load."""
 
 import argparse
 import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+from bridge.cli import list_compare
 from bridge.cli.acting import actor, days, end_of, now_utc
 from bridge.cli.arguments import Commands, UsageError, command, group
 from bridge.cli.lookalike import address_cell
@@ -22,7 +23,7 @@ from bridge.webhooks.event import plain
 def add(commands: Commands, common: argparse.ArgumentParser) -> None:
     """Declare the commands."""
     inner = group(
-        commands, common, "lists", "what others may load from this host: show, add, withhold, remove"
+        commands, common, "lists", "what others may load from here: show, add, withhold, remove, compare"
     )
     showing = command(inner, common, "show", show, "show what is published, or would be")
     showing.add_argument("--host", help="only this host's")
@@ -48,6 +49,7 @@ def add(commands: Commands, common: argparse.ArgumentParser) -> None:
         inner, common, "remove", remove, "take back what `add` or `withhold` said of an address"
     )
     _add_address(removing)
+    list_compare.add(inner, common)
 
 
 def _add_address(parser: argparse.ArgumentParser) -> None:

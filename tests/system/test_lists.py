@@ -165,6 +165,16 @@ async def test_another_server_loads_what_is_listed_and_lets_go_what_is_taken_bac
     assert "eve@b.test" in shown
     assert "sold pills" not in domains(bridge)
 
+    url = f"http://{bridge.address}:15268/lists/a.test/domains.txt"
+    other = lab.folder / "other.txt"
+    other.write_text("spam.test\nb.test\n")
+    compared = bridge.json("lists", "compare", url, str(other), "--preview")["named"]
+    assert [(one["domain"], len(one["by"]), one["standing"]) for one in compared] == [
+        ("spam.test", 2, "blocked"),
+        ("b.test", 1, ""),
+    ]
+    assert [one["would_touch"] is not None for one in compared] == [False, True]
+
     bridge.cli("lists", "withhold", "b.test")  # a domain covers its accounts
 
     await eventually(lambda: enters(eve), SECONDS)

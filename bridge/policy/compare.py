@@ -1,0 +1,99 @@
+"""Lists that others publish, held against each other and against what is decided here; nothing follows from it.
+
+House rule: a list is a claim of whoever publishes it, so each name keeps who says it.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from bridge.errors import MalformedError
+from bridge.policy.publish import Published
+from bridge.xmpp.jid import prep_domain
+
+MAX_LINES: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """A domain that enough lists name.
+
+    Attributes:
+        by: the lists that name it, in the order given.
+        standing: what is decided about it here: `blocked`, `listed`, `withheld`, `protected`, `trusted`, `own`; "".
+    """
+
+    domain: str
+    by: tuple[str, ...]
+    standing: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """What a plain list holds; `bad` counts the lines that are no domain, `left_out` those beyond `MAX_LINES`."""
+
+    domains: frozenset[str]
+    bad: int = 0
+    left_out: int = 0
+
+
+def read_plain(text: str) -> Read:
+    """Read a plain list: one domain a line; empty lines and what follows a # are passed over."""
+    found: set[str] = set()
+    bad = 0
+    lines = text.split("\n")
+    for line in lines[:MAX_LINES]:
+        word = line.partition("#")[0].strip()
+        if not word:
+            continue
+        try:
+            found.add(prep_domain(word))
+        except MalformedError:
+            bad += 1
+    return Read(domains=frozenset(found), bad=bad, left_out=max(0, len(lines) - MAX_LINES))
+
+
+def named_by(
+    lists: Mapping[str, Collection[str]],
+    *,
+    quorum: int,
+    host: str,
+    known: Published,
+    trusted: Collection[str],
+    protected: Collection[str],
+) -> tuple[Named, ...]:
+    """Find the domains that at least `quorum` lists name, most named first.
+
+    Args:
+        lists: the domains of each, by how it is called.
+        quorum: how many must agree.
+        host: for which host.
+        known: what the host blocks, lists and withholds.
+        trusted: the domains of its trusted peers.
+        protected: domains and bare JIDs that need a second yes.
+    """
+    found: dict[str, list[str]] = {}
+    for name, domains in lists.items():
+        for domain in domains:
+            found.setdefault(domain, []).append(name)
+    rows = [
+        Named(domain=domain, by=tuple(by), standing=_standing(domain, host, known, trusted, protected))
+        for domain, by in found.items()
+        if len(by) >= quorum
+    ]
+    return tuple(sorted(rows, key=lambda one: (-len(one.by), one.domain)))
+
+
+def _standing(
+    domain: str, host: str, known: Published, trusted: Collection[str], protected: Collection[str]
+) -> str:
+    if domain == host or domain.endswith(f".{host}"):
+        return "own"
+    entry = next((one for one in known.entries if one.address == domain), None)
+    if entry is not None:
+        return "blocked" if entry.mitigation_id else "listed"
+    if any(one.address == domain for one in known.withheld):
+        return "withheld"
+    if domain in protected or any(one.endswith(f"@{domain}") for one in protected):
+        return "protected"
+    return "trusted" if domain in trusted else ""
