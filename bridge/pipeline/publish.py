@@ -19,7 +19,7 @@ from bridge.policy.approval import protect
 from bridge.policy.change import Change, Forget, Put, Remember, Sent
 from bridge.policy.listing import Listing
 from bridge.policy.mitigation import ProtectedError
-from bridge.policy.publish import MAX_ENTRIES, Published, nodes, prepared, published
+from bridge.policy.publish import Published, nodes, prepared, published
 from bridge.policy.record import Mitigation, MitigationType, Peer, Target
 from bridge.policy.trust import Trust
 from bridge.store import keys, load
@@ -31,9 +31,12 @@ _log = log.get(__name__)
 
 EVERY_SECONDS: Final = 300
 """How often the nodes are compared even if nothing changed here: Prosody's storage may have been restored."""
+MAX_LISTINGS: Final = 2000
+"""How many addresses of a host may be listed by hand or withheld: all of them are looked at each time."""
 _NAME: Final = "lists"
 _REMEMBER_SECONDS: Final = 400 * 86_400
 _ATTEMPTS: Final = 10
+_MOST_AT_ONCE: Final = 100  # who list at the same time may go a little beyond the bound
 _MOST_ROUNDS: Final = 1000
 
 
@@ -62,7 +65,7 @@ class Server(Protocol):
 async def published_by(store: Store, host: str, *, now: datetime) -> Published:
     """Work out what a host's lists hold, if they are published."""
     active, decided = keys.mitigations_active(host), keys.listings(host)
-    members = await load.newest(store, [active, decided], limit=2 * MAX_ENTRIES)
+    members = await load.newest(store, [active, decided], limit=MAX_LISTINGS + _MOST_AT_ONCE)
     names = [keys.mitigation(one) for one in members[active]]
     names += [keys.listing(host, one) for one in members[decided]]
     records = (await load.fetch(store, names=names)).records.values() if names else ()
@@ -71,6 +74,18 @@ async def published_by(store: Store, host: str, *, now: datetime) -> Published:
         [one for one in records if isinstance(one, Listing)],
         now=now,
     )
+
+
+async def forget_listings(store: Store, host: str, *, now: datetime) -> int:
+    """Delete what was listed by hand and is over; returns how many."""
+    index = keys.listings(host)
+    members = (await load.newest(store, [index], limit=MAX_LISTINGS + _MOST_AT_ONCE))[index]
+    names = [keys.listing(host, one) for one in members]
+    records = (await load.fetch(store, names=names)).records.values() if names else ()
+    over = [one for one in records if isinstance(one, Listing) and one.expires_at and one.expires_at <= now]
+    if over:
+        await commit(store, Change(drops=tuple(over)))
+    return len(over)
 
 
 async def list_address(
@@ -157,6 +172,10 @@ async def _write(store: Store, wanted: Listing, actor: Actor, action: str, now: 
     done = audits((wanted.host,), actor, action, wanted.address, now=now, detail=wanted.reason)
     for _ in range(_ATTEMPTS):
         known = await _known(store, wanted.host, wanted.address)
+        if known is None and await load.count(store, keys.listings(wanted.host)) >= MAX_LISTINGS:
+            raise ConfigError(
+                f"{MAX_LISTINGS} addresses are listed by hand or withheld on {wanted.host}; remove some first"
+            )
         if await _is_first(store, Change(puts=(Put(known, wanted),), audits=done)):
             return wanted
     raise ConflictError("it changes faster than it can be decided; try again")

@@ -165,6 +165,7 @@ async def sweep_once(service: Service) -> None:
     store, kept, now = service.store, service.settings.retention, datetime.now(UTC)
     await _tried(forget_deliveries(store, days=kept.deliveries_days, now=now))
     for host in service.settings.hosts:
+        await _tried(publish.forget_listings(store, host, now=now))
         await _tried(trim_events(store, host, days=kept.events_days, now=now))
         await _tried(forget_drafts(store, host, days=kept.abuse_days, now=now))
         days = kept.quarantine_days

@@ -134,6 +134,26 @@ async def test_what_was_said_can_be_replaced_taken_back_and_found_in_the_audit_l
     assert rows == ["list.remove", "list.withhold", "list.add"]
 
 
+async def test_what_is_over_is_deleted_and_what_is_withheld_stays(store: Store) -> None:
+    await listed(store, "bad.test", expires_at=NOON + timedelta(days=1))
+    await listed(store, "worse.test")
+    await publish.withhold(store, HOST, "good.test", actor=WHO, now=NOON)
+    assert await publish.forget_listings(store, HOST, now=NOON + timedelta(days=2)) == 1
+    found = await publish.published_by(store, HOST, now=NOON)
+    assert [one.address for one in (*found.entries, *found.withheld)] == ["worse.test", "good.test"]
+
+
+async def test_so_many_are_listed_that_each_is_looked_at_and_no_more(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "MAX_LISTINGS", 2)
+    await publish.withhold(store, HOST, "good.test", actor=WHO, now=NOON)
+    await listed(store, "bad.test")
+    with pytest.raises(ConfigError, match="remove some"):
+        await listed(store, "worse.test")
+    await listed(store, "bad.test", reason="the same again is no more")
+
+
 async def test_a_listing_is_found_again_after_the_indexes_are_rebuilt(store: Store) -> None:
     await listed(store, "bad.test")
     await store.redis.delete("ib:i:listing:a.test")
