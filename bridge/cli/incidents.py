@@ -29,6 +29,7 @@ from bridge.cli.stored import (
 )
 from bridge.cli.timeline import possible
 from bridge.config import Settings, load_settings
+from bridge.errors import ConfigError
 from bridge.log import visible
 from bridge.pipeline import originate
 from bridge.pipeline.due import steps_with
@@ -36,6 +37,7 @@ from bridge.pipeline.export import exported
 from bridge.pipeline.ids import new_id
 from bridge.pipeline.originate import Origin, Originated
 from bridge.pipeline.related import related_to
+from bridge.policy import exports
 from bridge.policy.record import Incident, Interaction, Notices
 from bridge.policy.standing import standing
 from bridge.store import keys
@@ -71,8 +73,9 @@ def add(commands: Commands, common: argparse.ArgumentParser) -> None:
     resolving.add_argument("--host", help="only if it is this host's")
     exporting = command(inner, common, "export", export, "print an incident's document")
     exporting.add_argument("id", metavar="ID", help="its id, or enough of its beginning")
-    exporting.add_argument("--form", choices=("canonical", "original", "json"), default="canonical",
-                           help="canonical: valid IODEF (the default); original: as it came")  # fmt: skip
+    exporting.add_argument("--form", choices=("canonical", "original", "json", "log", "xarf"), default="canonical",
+                           help="canonical: valid IODEF (the default); original: as it came; log: who was told when, "
+                           "for a public list; xarf: XARF v4, one for each source, for hosters")  # fmt: skip
     exporting.add_argument("--host", help="only if it was told this host")
 
 
@@ -279,7 +282,9 @@ def export(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Print the document of an incident that counts."""
     settings = load_settings(arguments.config)
     hosts = hosts_of(settings, arguments.host)
-    incident, newest = asyncio.run(_export(settings, hosts, arguments.id))
+    incident, newest, story = asyncio.run(_export(settings, hosts, arguments.id))
+    if arguments.form in ("log", "xarf"):
+        return _publish(incident, newest, story, terminal, form=arguments.form)
     form = "json" if terminal.is_json else arguments.form
     if form == "json":
         terminal.json({"incident": plain(incident), "document": plain(newest.document)})
@@ -293,7 +298,24 @@ def export(arguments: argparse.Namespace, terminal: Terminal) -> int:
     return Exit.OK
 
 
-async def _export(settings: Settings, hosts: list[str], start: str) -> tuple[Incident, Interaction]:
+def _publish(
+    incident: Incident, newest: Interaction, story: list[Interaction], terminal: Terminal, *, form: str
+) -> int:
+    """Print an incident of ours for those who keep lists, or run machines."""
+    try:
+        if form == "xarf":
+            terminal.json(exports.xarf(incident, newest.document, story))
+        else:
+            terminal.line(exports.log(incident, newest.document, story).rstrip("\n"))
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
+    return Exit.OK
+
+
+async def _export(
+    settings: Settings, hosts: list[str], start: str
+) -> tuple[Incident, Interaction, list[Interaction]]:
     async with opened(settings) as store:
         incident = await one_incident(store, hosts, start)
-        return incident, await with_original(store, incident.current.interaction_id)
+        newest = await with_original(store, incident.current.interaction_id)
+        return incident, newest, await interactions_of(store, incident.id)

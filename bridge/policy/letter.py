@@ -35,14 +35,14 @@ def letter(interaction: Interaction, *, link: str = "") -> str:
         _opening(interaction),
         "",
         *_told(text.text for text in document.descriptions),
-        *_sources(document.sources),
+        *sources_told(document.sources),
         *_when(document.started_at or document.detected_at, document.ended_at),
     ]
     if interaction.kind is Kind.REQUEST:
         wanted = dict.fromkeys(one.action for one in document.expectations)
-        lines += ["", "We ask you to:", *(f"- {_ASKED.get(one, _shown(one))}" for one in wanted)]
+        lines += ["", "We ask you to:", *(f"- {_ASKED.get(one, quoted(one))}" for one in wanted)]
         lines += _told(text.text for one in document.expectations for text in one.descriptions)
-    lines += ["", f"Our reference: {_shown(document.identity.text)}"]
+    lines += ["", f"Our reference: {quoted(document.identity.text)}"]
     lines.append("Please answer here; what you write reaches the operators.")
     if link:
         lines.append(f"Or see it and answer on this page, no account needed: {link}")
@@ -53,7 +53,7 @@ def letter(interaction: Interaction, *, link: str = "") -> str:
 def subject(interaction: Interaction) -> str:
     """One line for a mail."""
     what = "Request" if interaction.kind is Kind.REQUEST else "Report"
-    return f"{what} from {interaction.host} about {interaction.peer}: {_shown(interaction.document.identity.text)}"
+    return f"{what} from {interaction.host} about {interaction.peer}: {quoted(interaction.document.identity.text)}"
 
 
 def _opening(interaction: Interaction) -> str:
@@ -70,18 +70,19 @@ def _opening(interaction: Interaction) -> str:
 
 def _told(texts: Iterable[str]) -> Iterator[str]:
     lines = [line for text in texts for line in text.splitlines() if line.strip()]
-    yield from (f"> {_shown(line.strip())}" for line in lines[:_MOST_LINES])
+    yield from (f"> {quoted(line.strip())}" for line in lines[:_MOST_LINES])
     if len(lines) > _MOST_LINES:
         yield "> …"
 
 
-def _sources(sources: tuple[Source, ...]) -> Iterator[str]:
+def sources_told(sources: tuple[Source, ...]) -> Iterator[str]:
+    """Say in lines where it comes from, and how much of it."""
     if not sources:
         return
     yield "Sources:"
     for one in sources[:_MOST_SOURCES]:
-        counted = ", ".join(f"{each.value:.15g} {_shown(each.type)}" for each in one.counters[:5])
-        yield f"> {_shown(one.address)}" + (f": {counted}" if counted else "")
+        counted = ", ".join(f"{each.value:.15g} {quoted(each.type)}" for each in one.counters[:5])
+        yield f"> {quoted(one.address)}" + (f": {counted}" if counted else "")
     if len(sources) > _MOST_SOURCES:
         yield f"and {len(sources) - _MOST_SOURCES} more"
 
@@ -96,7 +97,8 @@ def _moment(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _shown(text: str) -> str:
+def quoted(text: str) -> str:
+    """Text that is not ours on one line: cut short, and without characters that hide or break lines."""
     plain = "".join("�" if unicodedata.category(one) in _HIDDEN else one for one in text)
     return plain if len(plain) <= _MOST_CHARACTERS else plain[: _MOST_CHARACTERS - 1] + "…"
 

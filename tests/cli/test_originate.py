@@ -209,6 +209,18 @@ def test_there_is_a_letter_only_for_what_went_to_people(cli: Any, world: Any) ->
         assert cli("letter", name, "--sent").code == code
 
 
+def test_an_incident_of_ours_is_exported_for_lists_and_for_hosters(cli: Any, world: Any) -> None:
+    cli("report", "--to", "a.example", "--description", "flood", "--source", "bad@a.example=7")
+    world.work()
+    (own,) = cli("--json", "incidents", "list", "--own").json()["incidents"]
+
+    text = cli("incidents", "export", own["id"], "--form", "log").out
+    assert "> bad@a.example: 7" in text
+    assert "report to a.example (XEP-0268): no answer" in text
+    (one,) = cli("incidents", "export", own["id"], "--form", "xarf").json()
+    assert (one["source_identifier"], one["reporter"]["domain"]) == ("bad@a.example", HOST)
+
+
 def test_the_operator_is_told_that_a_peer_does_not_announce_it(cli: Any, world: Any) -> None:
     world.change_peer("old.example", lambda peer: replace(peer, announces=False))
 

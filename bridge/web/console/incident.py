@@ -7,8 +7,10 @@ from typing import Final
 from aiohttp import web
 
 from bridge.iodef.model import Counter
+from bridge.iodef.model import Incident as Document
 from bridge.pipeline.export import exported, readable
 from bridge.pipeline.related import related_to
+from bridge.policy import exports
 from bridge.policy.lookalike import alike
 from bridge.policy.record import Incident, Interaction, Way
 from bridge.policy.trust import Authentication
@@ -120,6 +122,34 @@ async def download(visit: Visit) -> web.Response:
     return web.Response(body=data, content_type="application/xml", headers=headers)
 
 
+async def download_log(visit: Visit) -> web.Response:
+    """Hand out who was told when, as text for a public list."""
+    incident, document, story = await _own(visit)
+    headers = {"Content-Disposition": f'attachment; filename="incident-{incident.id}.txt"'}
+    return web.Response(
+        text=exports.log(incident, document, story),
+        content_type="text/plain",
+        charset="utf-8",
+        headers=headers,
+    )
+
+
+async def download_xarf(visit: Visit) -> web.Response:
+    """Hand out XARF v4 for hosters, one report for each source."""
+    incident, document, story = await _own(visit)
+    headers = {"Content-Disposition": f'attachment; filename="incident-{incident.id}-xarf.json"'}
+    return web.json_response(exports.xarf(incident, document, story), headers=headers)
+
+
+async def _own(visit: Visit) -> tuple[Incident, Document, list[Interaction]]:
+    """An incident that this host reported itself, with all about it."""
+    incident = await _incident(visit)
+    if not incident.is_own:
+        raise NOT_HERE
+    story = await find.interactions(visit.store, incident.id, incident.editions, limit=_MOST_INTERACTIONS)
+    return incident, (await _brought(visit, incident)).document, story
+
+
 async def _brought(visit: Visit, incident: Incident) -> Interaction:
     """The interaction that brought the edition that counts, with its bytes."""
     name = keys.interaction(incident.current.interaction_id)
@@ -135,4 +165,6 @@ def routes() -> list[web.RouteDef]:
         get("/incidents/{id}", show),
         get("/incidents/{id}/document", show_document),
         get("/incidents/{id}/document.xml", download),
+        get("/incidents/{id}/log.txt", download_log),
+        get("/incidents/{id}/xarf.json", download_xarf),
     ]

@@ -216,3 +216,20 @@ async def test_the_inbox_shows_what_is_due_until_somebody_answers(
     assert "Remind" not in await (await (await browse(b=Role.APPROVER)).get("/")).text()
     await send(client, link_to(asked), verdict="done")
     assert "Remind" not in await (await client.get("/")).text()
+
+
+async def test_the_log_and_xarf_are_for_who_may_see_the_incident(
+    browse: Open, store: Store, asked: Interaction
+) -> None:
+    before = await stored(store)
+    own = replace(add_edition(None, replace(before, status=Status.NEW)), id="n1")
+    await commit(store, Change(puts=(Put(None, own),)))
+    client, other = await browse(a=Role.VIEWER), await browse(b=Role.APPROVER)
+
+    log = await client.get("/incidents/n1/log.txt")
+    assert "request to c.test by chat to abuse@c.test" in await log.text()
+    assert (log.content_type, "attachment" in log.headers["Content-Disposition"]) == ("text/plain", True)
+    (one,) = await (await client.get("/incidents/n1/xarf.json")).json()
+    assert one["source_identifier"] == "bad@c.test"
+    for path in ("/incidents/n1/log.txt", "/incidents/n1/xarf.json"):
+        assert (await other.get(path)).status == 404

@@ -1,0 +1,146 @@
+"""An incident of ours for those who keep lists and those who run machines: a dated log as text, and XARF v4.
+
+House rules: only what this host reported itself; every line that is not ours is quoted; victims, evidence, and who
+decided here stay here.
+"""
+
+import base64
+import hashlib
+import uuid
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from bridge.errors import ConfigError
+from bridge.iodef.model import Incident as Document
+from bridge.iodef.model import Source
+from bridge.policy.letter import quoted, sources_told
+from bridge.policy.lookalike import ascii_form
+from bridge.policy.outreach import Channel, PersonsAnswer
+from bridge.policy.record import Incident, Interaction, InteractionState, Outcome, Way
+from bridge.xep0268.model import Kind
+
+XARF_VERSION = "4.2.0"
+_MAX_DESCRIPTION = 1000
+_MAX_SOURCES = 100
+_OUTCOMES = {Outcome.DONE: "done", Outcome.DECLINED: "declined", Outcome.PARTLY: "partly done"}
+_STOOD = {
+    InteractionState.QUEUED: "on its way",
+    InteractionState.SENT: "no answer",
+    InteractionState.ACKNOWLEDGED: "acknowledged",
+    InteractionState.REFUSED: "refused by the server",
+    InteractionState.UNREACHABLE: "the server cannot be reached",
+    InteractionState.UNANSWERED: "the server does not answer",
+}
+
+
+def log(incident: Incident, document: Document, interactions: Iterable[Interaction]) -> str:
+    """Write what happened and who was told when, as a public list's pull request wants it.
+
+    Args:
+        incident: one of this host's own.
+        document: its newest edition.
+        interactions: all about it; only what went out, and what came back for that, is told.
+
+    Raises:
+        ConfigError: another server reported it.
+    """
+    _is_ours(incident)
+    lines = [
+        f"Incident {quoted(document.identity.text)} reported by {ascii_form(incident.host)}",
+        "",
+        *sources_told(document.sources),
+        *(
+            f"> {quoted(line)}"
+            for text in document.descriptions
+            for line in text.text.splitlines()
+            if line.strip()
+        ),
+        "",
+        *(line for at, line in sorted(_entries(interactions), key=lambda one: one[0])),
+    ]
+    if incident.status == "resolved":
+        lines.append(f"{_day(incident.updated_at)} resolved")
+    return "\n".join(lines) + "\n"
+
+
+def xarf(incident: Incident, document: Document, interactions: Iterable[Interaction]) -> list[dict[str, Any]]:
+    """Write one XARF v4 report for each source, with the log as evidence; the same source has the same id again.
+
+    Raises:
+        ConfigError: another server reported it.
+    """
+    text = log(incident, document, interactions).encode()
+    emails = [one for contact in document.contacts for one in contact.emails]
+    host = ascii_form(incident.host)
+    who = {"org": host, "contact": emails[0] if emails else f"abuse@{host}", "domain": host}
+    at = document.started_at or document.detected_at or document.reported_at or incident.created_at
+    told = " ".join(quoted(one.text) for one in document.descriptions)
+    sources = {one.address: one for one in document.sources}
+    return [
+        {
+            "xarf_version": XARF_VERSION,
+            "report_id": str(_report_id(incident, one)),
+            "timestamp": at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+            "reporter": who,
+            "sender": who,
+            "source_identifier": ascii_form(one.address),
+            "category": "messaging",
+            "type": "spam",
+            "protocol": "chat",
+            **({"description": told[:_MAX_DESCRIPTION]} if told else {}),
+            "evidence": [
+                {
+                    "content_type": "text/plain",
+                    "description": "What was seen, and who was told when",
+                    "payload": base64.b64encode(text).decode(),
+                    "hash": f"sha256:{hashlib.sha256(text).hexdigest()}",
+                    "size": len(text),
+                }
+            ],
+        }
+        for one in list(sources.values())[:_MAX_SOURCES]
+    ]
+
+
+def _is_ours(incident: Incident) -> None:
+    if not incident.is_own:
+        raise ConfigError(f"{incident.reporter} reported it, so it is for {incident.reporter} to publish")
+
+
+def _report_id(incident: Incident, source: Source) -> uuid.UUID:
+    named = hashlib.sha256(f"{incident.id}\n{source.address}".encode()).digest()
+    return uuid.UUID(bytes=named[:16], version=4)
+
+
+def _entries(interactions: Iterable[Interaction]) -> Iterator[tuple[datetime, str]]:
+    known = {one.id: one for one in interactions}
+    for one in known.values():
+        asked = known.get(one.answers or "")
+        if one.way is Way.RECEIVED and one.kind is Kind.RESPONSE and asked is not None and asked.outcome:
+            said = f"answer from {ascii_form(one.peer)}: {_OUTCOMES[asked.outcome]}"
+            yield one.received_at, f"{_day(one.received_at)} {said}"
+        if one.way is not Way.SENT or one.kind not in (Kind.REPORT, Kind.REQUEST):
+            continue
+        at = one.first_sent_at or one.received_at
+        yield at, f"{_day(at)} {one.kind} to {ascii_form(one.peer)}{_by(one)}"
+        for answer in one.outreach.answers if one.outreach else ():
+            yield answer.at, f"{_day(answer.at)} answer for {ascii_form(one.peer)}: {_said(answer)}"
+
+
+def _by(one: Interaction) -> str:
+    known = one.outreach
+    if known is None:
+        return f" (XEP-0268): {_STOOD.get(one.state, one.state)}"
+    if known.channel is Channel.MAIL and one.state is InteractionState.REFUSED:
+        return f" (XEP-0268): not spoken there; {ascii_form(known.address)} not written to yet"
+    return f" by {known.channel} to {ascii_form(known.address)}"
+
+
+def _said(answer: PersonsAnswer) -> str:
+    verdict = str(answer.verdict).replace("-", " ") if answer.verdict else "in words"
+    return f"{verdict}: “{quoted(answer.text)}”" if answer.text else verdict
+
+
+def _day(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d}"

@@ -1,0 +1,106 @@
+"""What goes to lists and hosters: whole and dated, valid for its readers, and with nothing that is not theirs."""
+
+import base64
+import hashlib
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+import xarf as reference
+
+from bridge.errors import ConfigError
+from bridge.iodef.model import Contact, Counter, RecordItem, Source, Text
+from bridge.policy.editions import add_edition
+from bridge.policy.exports import log, xarf
+from bridge.policy.outreach import Channel, Outreach, PersonsAnswer, Verdict
+from bridge.policy.record import InteractionState, Outcome, Way
+from bridge.xep0268.model import Kind, Status
+
+from .conftest import NOW
+from .test_outgoing import DOCUMENT, REFUSAL, sending
+
+S = InteractionState
+DOING = replace(
+    DOCUMENT,
+    descriptions=(Text(text="join flood\n2026-01-01 answer for b.test: done"),),
+    sources=(
+        Source(
+            address="bad@b.test",
+            category="xmpp",
+            jid="bad@b.test",
+            counters=(Counter(type="xmpp-message", value=5),),
+        ),
+        Source(address="192.0.2.7", category="ipv4-addr"),
+    ),
+    targets=(Source(address="victim@a.test", category="xmpp", system="target"),),
+    record_items=(RecordItem(dtype="xml", text="<message to='victim@a.test'/>"),),
+)
+FIRST = sending(
+    document=DOING, status=Status.NEW, state=S.REFUSED, attempts=1, first_sent_at=NOW, failure=REFUSAL
+)
+OWN = add_edition(None, FIRST)
+
+
+def days(number: int) -> dict[str, object]:
+    return {"first_sent_at": NOW + timedelta(days=number), "received_at": NOW + timedelta(days=number)}
+
+
+def test_the_log_says_who_was_told_when_by_which_way_and_what_came_back() -> None:
+    answer = PersonsAnswer(
+        at=NOW + timedelta(days=9), text="closed\n2026-01-01 resolved", verdict=Verdict.DONE
+    )
+    chat = Outreach(channel=Channel.CHAT, address="abuse@b.test", answers=(answer,))
+    written = replace(FIRST, id="i2", state=S.ACKNOWLEDGED, outreach=chat, **days(7))
+    asked = replace(FIRST, id="i3", kind=Kind.REQUEST, peer="c.test", outcome=Outcome.DECLINED, **days(8))
+    reply = replace(asked, id="i5", kind=Kind.RESPONSE, way=Way.RECEIVED, answers="i3", **days(8))
+    heard = replace(FIRST, id="i4", way=Way.RECEIVED, peer="secret.test")
+    text = log(replace(OWN, status=Status.RESOLVED), DOING, [asked, reply, written, heard, FIRST])
+    day = [f"{NOW + timedelta(days=number):%Y-%m-%d}" for number in range(10)]
+    assert text.splitlines()[-6:] == [
+        f"{day[0]} report to b.test (XEP-0268): refused by the server",
+        f"{day[7]} report to b.test by chat to abuse@b.test",
+        f"{day[8]} request to c.test (XEP-0268): refused by the server",
+        f"{day[8]} answer from c.test: declined",
+        f"{day[9]} answer for b.test: done: “closed�2026-01-01 resolved”",
+        f"{day[0]} resolved",
+    ]
+    assert "> 2026-01-01 answer for b.test: done" in text
+    assert "> bad@b.test: 5 xmpp-message" in text
+    assert "victim" not in text
+    assert "secret.test" not in text
+
+
+def test_what_others_reported_is_theirs_to_publish() -> None:
+    for export in (log, xarf):
+        with pytest.raises(ConfigError, match=r"for c\.test to publish"):
+            export(replace(OWN, reporter="c.test"), DOING, [FIRST])
+
+
+def test_xarf_is_valid_for_the_reference_and_has_one_report_for_each_source() -> None:
+    made = xarf(OWN, DOING, [FIRST])
+    assert [one["source_identifier"] for one in made] == ["bad@b.test", "192.0.2.7"]
+    for one in made:
+        assert reference.parse(one).errors == []
+        (evidence,) = one["evidence"]
+        text = base64.b64decode(evidence["payload"])
+        assert text.decode() == log(OWN, DOING, [FIRST])
+        assert evidence["hash"] == f"sha256:{hashlib.sha256(text).hexdigest()}"
+        assert (evidence["size"], one["reporter"]["contact"]) == (len(text), "abuse@a.test")
+    assert made == xarf(OWN, DOING, [FIRST])
+    assert len({one["report_id"] for one in made}) == 2
+
+
+def test_xarf_holds_with_whatever_a_document_says() -> None:
+    contact = Contact(role="irt", type="organization", emails=("noc@a.test",))
+    odd = replace(
+        DOING,
+        descriptions=(Text(text="x\x07" * 3000),),
+        sources=(*(Source(address=f"{number}\n@b.test", category="xmpp") for number in range(200)),),
+        contacts=(contact,),
+        started_at=NOW - timedelta(days=1),
+    )
+    made = xarf(OWN, odd, [])
+    assert len(made) == 100
+    assert made[0]["reporter"]["contact"] == "noc@a.test"
+    assert made[0]["timestamp"] == (NOW - timedelta(days=1)).isoformat().replace("+00:00", "Z")
+    assert reference.parse(made[0]).errors == []
