@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REPORT = ROOT / "tests/vectors/xep0268/report.xml"
 S2S_PORT = 5269  # fixed: without SRV records Prosody dials no other
 HTTP_PORT = 15280
-STARTUP_SECONDS = 30.0
+STARTUP_SECONDS = 120.0
 ERROR_NAMESPACE = "{urn:ietf:params:xml:ns:xmpp-stanzas}"
 PR_SET_PDEATHSIG = 1
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
@@ -70,14 +70,27 @@ def accepts(address: str, port: int) -> bool:
 def free_network(start: int) -> str:
     """Return the first three octets of a loopback network whose port 5269 is free, looking from number `start` on.
 
+    Until this process ends no other call returns it, here or in another process.
+
     Raises:
         PortTakenError: it is taken on all addresses.
     """
     for number in range(start, start + 50):
         network = f"127.{16 + number // 250 % 200}.{number % 250 + 1}"
-        if all(_can_bind(f"{network}.{last}", S2S_PORT) for last in (1, 2, 3)):
+        if all(_can_bind(f"{network}.{last}", S2S_PORT) for last in (1, 2, 3)) and _reserve(network):
             return network
     raise PortTakenError(f"port {S2S_PORT} is taken on all loopback addresses")
+
+
+def _reserve(network: str) -> bool:
+    """Keep a name that only one process can have, and that the kernel frees with it, as it does the addresses."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as name:
+        try:
+            name.bind(f"\0incident-bridge {network}")
+        except OSError:
+            return False
+        name.detach()
+    return True
 
 
 def _can_bind(address: str, port: int) -> bool:

@@ -35,7 +35,7 @@ from deploy.servers import ROOT, Authority, Process, Prosody, fetch, open_json, 
 
 MODULES = ROOT / "tests/system/modules"
 VERSIONS = {"0.12": "prosody012", "13": "prosody13"}
-BRIDGE_STARTUP_SECONDS = 90.0
+BRIDGE_STARTUP_SECONDS = 120.0
 T = TypeVar("T")
 
 commands_of = functools.cache(fetch)
