@@ -115,3 +115,23 @@ def test_a_histogram_counts_what_took_up_to_each_bound() -> None:
         'count{stage="decided"} 0.0',
     ):
         assert f"incident_bridge_stage_seconds_{end}\n" in text
+
+
+THREATS = README.split("<!-- threats:")[1].split("\n\n")[0].splitlines()[3:]
+TESTS = {
+    name
+    for path in Path(__file__).parent.rglob("*.py")
+    for name in re.findall(r"^(?:async )?def (test_\w+)\(", path.read_text(encoding="utf-8"), re.MULTILINE)
+}
+
+
+@pytest.mark.parametrize("row", THREATS, ids=lambda row: row.split("|")[1].strip()[:40])
+def test_every_threat_says_who_what_stops_it_and_which_tests_show_it(row: str) -> None:
+    _, threat, who, what, _, tests, _ = (cell.strip() for cell in row.split("|"))
+
+    assert threat
+    assert who
+    assert what
+    named = re.findall(r"`(test_\w+)`", tests)
+    assert named
+    assert set(named) <= TESTS, set(named) - TESTS

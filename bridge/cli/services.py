@@ -4,6 +4,7 @@ import argparse
 import http.client
 import json
 import os
+import resource
 import signal
 import socket
 import time
@@ -70,8 +71,16 @@ def up(arguments: argparse.Namespace, terminal: Terminal) -> int:
     return _run(Tree(children), terminal, settings=settings)
 
 
+def leave_no_core() -> None:
+    """Let no crash of this process or of its children write a core file: secrets and peers' words would be in it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    if soft:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+
+
 def _settings(arguments: argparse.Namespace) -> Settings:
     """Load the settings, and name the file to our children and to the jobs that a worker runs."""
+    leave_no_core()
     settings = load_settings(arguments.config)
     if settings.path:
         os.environ["INCIDENT_BRIDGE_CONFIG"] = str(settings.path.absolute())

@@ -9,6 +9,7 @@ library with which systemd itself does it.
 import ctypes
 import os
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -68,5 +69,7 @@ def confine(calls: set[str]) -> None:
 
 
 if __name__ == "__main__":
+    if ("LimitCORE", "0") in settings(Path(sys.argv[2])):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     confine(allowed(Path(sys.argv[2]), sys.argv[1]))
     os.execv(sys.argv[3], sys.argv[3:])

@@ -139,6 +139,11 @@ def test_the_secret_that_systemd_passes_is_the_host_s(
     assert found.get_secret_value() == secret
 
 
+@pytest.mark.parametrize("name", [*UNITS, f"{REDIS}.d/incident-bridge.conf"])
+def test_a_unit_leaves_no_core_dump(root: Path, name: str) -> None:
+    assert dict(settings(root / "deploy/systemd" / name))["LimitCORE"] == "0"
+
+
 @pytest.mark.parametrize("name", UNITS)
 def test_the_units_forbid_what_an_intruder_would_want(root: Path, commands: Commands, name: str) -> None:
     calls = allowed(root / "deploy/systemd" / name, str(commands("systemd") / "systemd-analyze"))

@@ -8,8 +8,12 @@ import pytest
 from bridge.errors import ConfigError, MalformedError
 from bridge.pipeline import tokens
 from bridge.pipeline.actors import Actor
+from bridge.pipeline.endpoints import EndpointDraft, Permitted, add
+from bridge.pipeline.sign_in import follow_link, make_link
 from bridge.policy.record import Scope, Token
+from bridge.policy.sessions import Role
 from bridge.store import load
+from bridge.store.codec import FORMAT, unpack
 from bridge.store.connect import Store
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -32,6 +36,44 @@ async def test_a_token_is_found_by_its_text_and_its_text_is_not_stored(store: St
         if await store.redis.type(key) == b"hash":
             assert all(secret.encode() not in value for value in (await store.redis.hgetall(key)).values())
     assert secret not in repr(token)
+
+
+async def dump(store: Store) -> bytes:
+    """All that is in the store, unpacked."""
+    found: list[bytes] = []
+    for key in await store.redis.keys("*"):
+        match await store.redis.type(key):
+            case b"hash":
+                found += (await store.redis.hgetall(key)).values()
+            case b"string":
+                found.append(await store.redis.get(key))
+            case b"list":
+                found += await store.redis.lrange(key, 0, -1)
+            case b"stream":
+                found += [value for _, fields in await store.redis.xrange(key) for value in fields.values()]
+            case b"zset":
+                found += await store.redis.zrange(key, 0, -1)
+        found.append(key)
+    return b"\n".join(unpack(one) if one[:1] == bytes((FORMAT,)) else one for one in found)
+
+
+async def test_who_steals_the_store_finds_endpoints_secrets_and_no_way_in(store: Store) -> None:
+    _, text = await create(store)
+    _, word = await make_link(store, "cli:root", {"a.test": Role.APPROVER}, now=NOON)
+    begun = await follow_link(store, word, origin="192.0.2.1", now=NOON)
+    _, unused = await make_link(store, "cli:root", {"a.test": Role.APPROVER}, now=NOON)
+    draft = EndpointDraft(
+        url="https://consumer.example/in", hosts=("a.test",), headers={"X-Key": "header-value"}
+    )
+    endpoint = await add(store, draft, actor=ADMIN, now=NOON, permitted=Permitted(hosts=["a.test"]))
+
+    found = await dump(store)
+
+    assert begun is not None
+    for secret in (text.split("_", 2)[2], word, unused, begun[1]):
+        assert secret.rpartition(".")[2].encode() not in found
+    assert endpoint.secret.encode() in found, "deliveries are signed with it: README says so"
+    assert b"header-value" in found, "it is sent along: README says so"
 
 
 async def test_every_other_text_finds_nothing(store: Store) -> None:

@@ -1,9 +1,11 @@
 """What happens between two servers reaches other people's programs: by webhook, by poll, by stream."""
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -14,7 +16,7 @@ from standardwebhooks import Webhook
 from bridge.policy.change import Queue
 from tests.pipeline.consumer import Came, Consumer, consuming
 from tests.system.reports import ID, report
-from tests.system.servers import Federation, Lab, eventually
+from tests.system.servers import Bridge, Federation, Lab, eventually
 
 SETTINGS = '[webhooks]\nallow_networks = ["127.0.0.0/8"]\n'
 
@@ -41,10 +43,27 @@ async def fetched(url: str) -> str:
         return await answer.text()
 
 
+EXPECTED = (
+    'interactions_total{kind="report",trust="trusted"} 1.0',
+    'interactions_total{kind="report",trust="stranger"} 1.0',
+    'stanzas_total{outcome="sent"} 2.0',
+    'deliveries_total{outcome="delivered"} 3.0',
+    'stage_seconds_count{stage="stored"} 2.0',
+    'stage_seconds_count{stage="decided"} 2.0',
+    'stage_seconds_count{stage="answered"} 2.0',
+    'stage_seconds_count{stage="delivered"} 3.0',
+    "store_durable 1.0",
+    "store_replicas 0.0",
+    *(f'lane_items{{queue="{queue}"}} 0.0' for queue in Queue),
+    *(f'lane_oldest_seconds{{queue="{queue}"}} 0.0' for queue in Queue),
+)
+
+
 async def metrics_of(federation: Federation) -> str:
-    """What Prometheus gets of the bridge, once the newest delivery is counted."""
+    """What Prometheus gets of the bridge, once all is counted."""
     text = await fetched(f"http://{federation.bridge.address}:15269/metrics")
-    assert 'incident_bridge_stage_seconds_count{stage="delivered"} 3.0' in text
+    for expected in EXPECTED:
+        assert f"incident_bridge_{expected}\n" in text, expected
     return text
 
 
@@ -63,22 +82,37 @@ async def check_one_id_leads_through_every_log(federation: Federation, came: Cam
     assert f"report r from b.test is stored, interaction={interaction}" in logs["prosody"]
 
 
+def arguments_of(bridge: Bridge) -> str:
+    """The command lines of all its processes; none of them may leave a core file."""
+    found = ""
+    for pid in {pid for one in bridge.processes.values() for pid in (one.pid, *one.children())}:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a drain that is over
+            found += Path(f"/proc/{pid}/cmdline").read_text()
+            assert re.search(r"Max core file size +0 ", Path(f"/proc/{pid}/limits").read_text())
+    assert found.count("worker\0") >= len(Queue)
+    return found
+
+
+async def check_no_secret_is_told(federation: Federation, *secrets: str) -> None:
+    """Not in a log, not in an argument that other users see, not in a core file that a crash would leave."""
+    token = federation.bridge.json("tokens", "create", "reader", "--scope", "read")["token"]
+    api = f"http://{federation.bridge.address}:15268/api/v1/incidents"
+    async with aiohttp.ClientSession() as session:
+        for given in (f"Bearer {token}", f"Bearer {token}x"):
+            async with session.get(api, headers={"Authorization": given}) as answer:
+                assert token not in await answer.text()
+    reader, writer = await asyncio.open_connection(federation.bridge.address, 15268)
+    writer.write(f"GET / HTTP/1.1\r\nAuthorization: Bearer {token}\x01\r\n\r\n".encode())
+    assert b" 400 " in await reader.read(100)
+    writer.close()
+    host_secret = federation.bridge.hosts["a.test"][1]
+    told = federation.a.log() + federation.bridge.log() + arguments_of(federation.bridge)
+    for secret in (token, host_secret, "incident-bridge:bridge@", *secrets):
+        assert secret not in told
+
+
 async def check_the_metrics_say_what_happened_and_name_nobody(federation: Federation) -> None:
     text = await eventually(lambda: metrics_of(federation), 30)
-    for expected in (
-        'interactions_total{kind="report",trust="trusted"} 1.0',
-        'interactions_total{kind="report",trust="stranger"} 1.0',
-        'stanzas_total{outcome="sent"} 2.0',
-        'deliveries_total{outcome="delivered"} 3.0',
-        'stage_seconds_count{stage="stored"} 2.0',
-        'stage_seconds_count{stage="decided"} 2.0',
-        'stage_seconds_count{stage="answered"} 2.0',
-        "store_durable 1.0",
-        "store_replicas 0.0",
-        *(f'lane_items{{queue="{queue}"}} 0.0' for queue in Queue),
-        *(f'lane_oldest_seconds{{queue="{queue}"}} 0.0' for queue in Queue),
-    ):
-        assert f"incident_bridge_{expected}\n" in text, expected
     assert not re.search(r"b\.test|c\.test|incident-2|4BF5D2CE", text)
     prosody = await fetched(f"{federation.a.url}/metrics")
     named = 'prosody_mod_incident_bridge__relayed_total{host="a.test",kind="report",outcome="stored"} 2'
@@ -89,7 +123,7 @@ async def check_the_metrics_say_what_happened_and_name_nobody(federation: Federa
 async def test_a_report_of_a_trusted_peer_arrives_signed_and_the_strangers_only_where_it_is_wanted(
     apart: Federation, consumer: Consumer
 ) -> None:
-    """And one id leads through all logs, and the metrics tell of it without naming anybody."""
+    """And one id leads through all logs, the metrics tell of it and name nobody, and no secret is told anywhere."""
     c = apart.lab.prosody("c.test", peer=True)
     apart.bridge.cli("peers", "trust", "b.test")
     added = add(apart, consumer.url("/all"), "--quarantined", "include", "--xml")
@@ -111,6 +145,7 @@ async def test_a_report_of_a_trusted_peer_arrives_signed_and_the_strangers_only_
     assert "<IncidentID" in by_peer["b.test"]["data"]["xml"]
     await check_one_id_leads_through_every_log(apart, consumer.at("/plain")[0])
     await check_the_metrics_say_what_happened_and_name_nobody(apart)
+    await check_no_secret_is_told(apart, added["secret"], plain["secret"])
 
 
 async def test_workers_killed_while_they_deliver_lose_no_event(apart: Federation, consumer: Consumer) -> None:

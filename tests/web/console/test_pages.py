@@ -285,6 +285,23 @@ async def test_a_form_sent_by_another_site_is_refused_whatever_it_brings(browse:
         assert answer.status == 403
 
 
+async def test_signing_in_takes_no_session_that_the_browser_brought(browse: Open, store: Store) -> None:
+    client = await browse()
+    _, word = await make_link(store, "cli:root", {"a.test": Role.APPROVER}, now=datetime.now(UTC))
+    planted = {"ib_session": "chosen.byanattacker", "ib_browser": "chosen-too"}
+    client.session.cookie_jar.update_cookies(planted, client.make_url("/"))
+
+    answer = await send(client, f"/sign-in/link/{word}")
+
+    given = answer.cookies["ib_session"].value
+    assert answer.status == 303
+    assert "chosen" not in given
+    assert "byanattacker" not in given
+    other = await browse()
+    other.session.cookie_jar.update_cookies(planted, other.make_url("/"))
+    assert "/sign-in" in (await other.get("/peers", allow_redirects=False)).headers["Location"]
+
+
 async def test_when_the_store_is_away_the_page_says_that(browse: Open) -> None:
     folder = Path(tempfile.mkdtemp(prefix="ib-console-"))
     try:
