@@ -53,6 +53,7 @@ _AWAY: Final = (
     redis.exceptions.ReadOnlyError,
     redis.exceptions.MasterDownError,
     redis.exceptions.TryAgainError,
+    redis.exceptions.NoScriptError,  # it was sent just now: the store began anew in between
 )
 _AWAY_CODES: Final = ("OOM", "MISCONF", "READONLY", "NOREPLICAS", "LOADING", "BUSY", "MASTERDOWN")
 

@@ -1,11 +1,13 @@
 """One script writes a whole change or nothing of it."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from bridge.errors import UnavailableError
 from bridge.policy.change import (
     Change,
     Event,
@@ -30,7 +32,7 @@ from bridge.policy.record import (
 )
 from bridge.store import keys, lanes, load
 from bridge.store.commit import FencedError, Once, SeenError, StaleError, commit
-from bridge.store.connect import Store
+from bridge.store.connect import Script, Store, run
 from bridge.xep0268.model import Kind, Status
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -220,3 +222,22 @@ async def test_a_change_that_puts_a_record_twice_is_a_mistake_of_ours(store: Sto
 
     with pytest.raises(ValueError, match="twice"):
         await commit(store, Change(puts=(Put(None, peer), Put(None, replace(peer, received=1)))))
+
+
+async def test_a_store_that_forgets_a_script_as_soon_as_it_has_it_is_away_and_no_bug(store: Store) -> None:
+    """As one that dies again and again, because its disk is full."""
+    met = asyncio.Event()
+
+    async def forget() -> None:
+        while not met.is_set():
+            await store.redis.script_flush()
+
+    async def need() -> None:
+        async with asyncio.timeout(30):
+            while not met.is_set():
+                try:
+                    await run(store, Script.HEALTH)
+                except UnavailableError:
+                    met.set()
+
+    await asyncio.gather(*(forget() for _ in range(4)), need())

