@@ -39,7 +39,8 @@ def _run(arguments: argparse.Namespace, terminal: Terminal) -> int:
         terminal.line(f"{found.id}  {found.kind} to {address_cell(found.peer)}  {visible(standing(found))}")
     else:
         terminal.line(f"To: {visible(to)}\nSubject: {subject(found)}\n\n{text}")
-        terminal.say(f"Once you sent it: incident-bridge letter {found.id} --sent")
+        if persons.can_be_mailed(found):
+            terminal.say(f"Once you sent it: incident-bridge letter {found.id} --sent")
     return Exit.OK
 
 
