@@ -12,6 +12,9 @@ from urllib.parse import urljoin
 
 import pytest
 
+from bridge.config import Settings
+from bridge.pipeline.actors import Actor
+from bridge.pipeline.publish import list_address, withhold
 from bridge.policy.change import Change, Put
 from bridge.policy.record import ApprovalState, Incident, MitigationState, TriageState
 from bridge.policy.sessions import Role
@@ -414,6 +417,12 @@ async def test_no_page_is_wider_than_its_window(office: Office, browser: Browser
     await office.desk.work()
     await office.desk.receive(stanza(kind="report", sender=STRANGER, text="held"))
     [mitigation] = await office.desk.mitigations()
+    actor, now = Actor("cli:root"), datetime.now(UTC)
+    for address in (f"{'x' * 200}@c.test", f"{'long' * 12}.test"):
+        await list_address(
+            office.store, HOST, address, actor=actor, rules=Settings().policy, now=now, reason="w" * 200
+        )
+    await withhold(office.store, HOST, "friend.test", actor=actor, now=now, reason="wide " * 50)
     page = await browser.page()
     await office.enter(page)
     for name, path in {
@@ -422,6 +431,7 @@ async def test_no_page_is_wider_than_its_window(office: Office, browser: Browser
         "decided": f"/approvals/{other.id}",
         "mitigations": "/mitigations",
         "mitigation": f"/mitigations/{mitigation.id}",
+        "lists": "/lists",
         "acting": f"/incidents/{one.incident_id}/act",
         "act-preview": f"/incidents/{one.incident_id}/act?what=account.suspend+boss%40a.test&what=domain.block+d.test",
         "held": "/quarantine",

@@ -27,7 +27,6 @@ NAVIGATION: Final = (
     ("/approvals", "Approvals"),
     ("/incidents", "Incidents"),
     ("/mitigations", "Mitigations"),
-    ("/lists", "Lists"),
     ("/peers", "Peers"),
     ("/send", "Send"),
     ("/endpoints", "Endpoints"),

@@ -33,6 +33,7 @@ async def test_an_address_is_listed_kept_off_and_taken_off_on_the_page(browse: O
     assert await addresses(store) == {"bad.test"}
     page = await (await client.get("/lists")).text()
     assert "bad.test" in page
+    assert 'href="/lists"' in await (await client.get("/mitigations")).text()
     assert "publish_lists = true" in page  # it has not opted in
 
     await send(client, "/lists/a.test", page="/lists", do="withhold", address="bad.test", reason="<b>oops")
