@@ -185,6 +185,7 @@ async def test_the_sentinels_tell_who_is_who(trio: Trio, store: Store) -> None:
     assert [one.address for one in found.replicas] == others
     assert all(one.is_up and one.is_following for one in found.replicas)
     assert (found.answering, found.asked) == (3, 3)
+    assert (await load.health(store)).replicas == 2
 
 
 async def test_every_server_must_be_durable_and_the_lines_that_make_it_so_are_told(
