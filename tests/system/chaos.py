@@ -175,7 +175,7 @@ class Chaos:
     async def started(
         cls, lab: Lab, *, seed: int, told: Callable[[str], None] = print
     ) -> AsyncIterator["Chaos"]:
-        """Start everything; OSError: this machine does not allow a small file system."""
+        """Start everything; NotAllowedHereError: see `Disk`."""
         chaos = cls._made(lab, seed, told)
         try:
             await chaos._start()

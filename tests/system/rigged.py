@@ -9,8 +9,12 @@ from deploy.servers import Process, fetch
 DISK = "64m"
 
 
+class NotAllowedHereError(Exception):
+    """This machine does not let us make a file system; says what the machine said."""
+
+
 class Disk:
-    """A small file system in a mount namespace of its own; OSError says that this is not allowed here."""
+    """A small file system in a mount namespace of its own; NotAllowedHereError where there is none to be had."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -21,7 +25,8 @@ class Disk:
         deadline = time.monotonic() + 10
         while "made" not in self.keeper.log():
             if not self.keeper.is_running or time.monotonic() > deadline:
-                raise OSError(self.keeper.log().strip() or "unshare -rm says nothing")
+                self.keeper.kill()
+                raise NotAllowedHereError(self.keeper.log().strip() or "unshare -rm says nothing")
             time.sleep(0.01)
         pid = str(self.keeper.pid)
         self.words = f"nsenter -t {pid} -U --preserve-credentials -m -- setpriv --pdeathsig KILL".split()
