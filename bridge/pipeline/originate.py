@@ -174,7 +174,7 @@ async def resolve(store: Store, origin: Origin, incident: Incident, *, text: str
 
 
 async def audience(store: Store, incident: Incident) -> tuple[str, ...]:
-    """Return the peers that were told of an incident and are not blocked meanwhile."""
+    """Return the peers that were told of an incident, may have it still, and are not blocked meanwhile."""
     names = {domain: keys.peer(incident.host, domain) for domain in incident.told}
     records = (await load.fetch(store, names=list(names.values()))).records
     peers = {domain: records[name] for domain, name in names.items()}
@@ -182,6 +182,7 @@ async def audience(store: Store, incident: Incident) -> tuple[str, ...]:
         domain
         for domain, peer in peers.items()
         if not (isinstance(peer, Peer) and peer.trust is Trust.BLOCKED)
+        and (not incident.only_to or domain in incident.only_to)
     )
 
 

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from bridge.web import docs
 from bridge.web.api import (
+    abuse,
     approvals,
     deliveries,
     endpoints,
@@ -26,6 +27,7 @@ from bridge.web.api.router import JSON, PREFIX, Route, definition
 ROUTES: Final[tuple[Route, ...]] = (
     *incidents.ROUTES,
     *interactions.ROUTES,
+    *abuse.ROUTES,
     *approvals.ROUTES,
     *mitigations.ROUTES,
     *published.ROUTES,

@@ -1,0 +1,204 @@
+"""`abuse`: what users of our hosts report about others (XEP-0377), and a yes or no to it.
+
+House rule: who reported is in no answer; sending takes the scope `approve`.
+"""
+
+from datetime import datetime
+from typing import Final, Self
+
+from pydantic import Field
+
+from bridge.errors import ConfigError, ConflictError
+from bridge.pipeline import abuse as stories
+from bridge.pipeline.drafts import Origin
+from bridge.policy import abuse
+from bridge.policy.abuse_record import AbuseDraft, AbuseKind, DraftState
+from bridge.policy.record import Record, Scope
+from bridge.store import keys
+from bridge.web.api import paging
+from bridge.web.api.approvals import pages
+from bridge.web.api.model import Body, Domain, Out, PageQuery
+from bridge.web.api.router import Answer, Call, Route, not_found
+
+TAG: Final = "abuse"
+
+
+class AccusedView(Out):
+    """One address that users reported."""
+
+    jid: str
+    reports: int = Field(description="Of how many users.")
+    agreed: int = Field(description="How many of these may be passed on to the accused server.")
+    agreed_others: int = Field(description="How many of the latter may go to others as well.")
+    is_admin: bool = Field(description="It is an admin of the host.")
+
+
+class WordsView(Out):
+    """What a user wrote; hostile text."""
+
+    jid: str
+    text: str
+    at: datetime
+    agreed: bool
+
+
+class StanzaIdView(Out):
+    """What a user's archive calls something that was reported."""
+
+    jid: str
+    id: str
+
+
+class DraftView(Out):
+    """What users report about one server, of one kind of abuse."""
+
+    id: str
+    host: str
+    domain: str
+    kind: AbuseKind
+    state: DraftState
+    is_own: bool = Field(description="It is about this server itself; it cannot be sent.")
+    may_be_sent: bool
+    objection: str | None = Field(description="Why it cannot be sent.")
+    reports: int
+    agreed: int = Field(description="How many reports may be passed on to the accused server.")
+    reporters: int = Field(description="Different users, as far as they are told apart.")
+    first_at: datetime
+    last_at: datetime
+    accused: tuple[AccusedView, ...]
+    left_out: int = Field(description="Reports about further addresses.")
+    words: tuple[WordsView, ...]
+    stanza_ids: tuple[StanzaIdView, ...]
+    incident_id: str | None = Field(description="The incident that it became.")
+    decided_by: str | None
+    decided_at: datetime | None
+
+    @classmethod
+    def of(cls, draft: AbuseDraft) -> Self:
+        """Show it."""
+        return cls.model_validate(abuse.shown(draft), strict=False)
+
+
+class DraftPage(Out):
+    """A page of drafts, that with the newest report first."""
+
+    items: tuple[DraftView, ...]
+    next: str | None = Field(description="The cursor of the next page; null: this is the last.")
+
+
+class DraftsQuery(PageQuery):
+    """Which drafts."""
+
+    host: Domain | None = Field(default=None, description="Only of this host's users.")
+    state: DraftState | None = None
+
+
+class SendDraftBody(Body):
+    """A yes."""
+
+    with_words: bool = Field(default=False, description="Also what users wrote who agreed to it.")
+
+
+async def list_drafts(call: Call) -> Answer:
+    """A page of drafts."""
+    query: DraftsQuery = call.query
+    hosts = call.hosts_for(query.host)
+    of = paging.fingerprint("abuse", hosts, query.state)
+    index = keys.abuse_drafts_open if query.state is DraftState.OPEN else keys.abuse_drafts
+
+    def is_wanted(one: Record) -> bool:
+        return isinstance(one, AbuseDraft) and query.state in {None, one.state}
+
+    found, last = await pages(
+        call.store,
+        [index(host) for host in hosts],
+        keys.abuse_draft,
+        is_wanted,
+        limit=query.limit,
+        before=paging.position(query.cursor, of=of),
+    )
+    items = tuple(DraftView.of(one) for one in found if isinstance(one, AbuseDraft))
+    return Answer(body=DraftPage(items=items, next=last and paging.following(last, of=of)))
+
+
+async def known_draft(call: Call) -> AbuseDraft:
+    """Load the draft that the path names; 404 where the caller may not see it."""
+    try:
+        draft = await stories.find(call.store, call.path["id"])
+    except ConfigError:
+        raise not_found("draft") from None
+    if not call.sees(draft.host):
+        raise not_found("draft")
+    return draft
+
+
+async def show_draft(call: Call) -> Answer:
+    """One draft."""
+    return Answer(body=DraftView.of(await known_draft(call)))
+
+
+async def send_draft(call: Call) -> Answer:
+    """Say yes."""
+    draft = await known_draft(call)
+    origin = Origin(host=draft.host, to=(), now=call.now, new_id=call.new_id, actor=call.actor)
+    try:
+        await stories.send(call.store, origin, draft.id, with_words=call.body.with_words)
+    except ConfigError as error:
+        raise ConflictError(str(error)) from None
+    return Answer(body=DraftView.of(await stories.find(call.store, draft.id)))
+
+
+async def dismiss_draft(call: Call) -> Answer:
+    """Say no."""
+    draft = await known_draft(call)
+    try:
+        after = await stories.dismiss(call.store, draft.id, actor=call.actor, now=call.now)
+    except ConfigError as error:
+        raise ConflictError(str(error)) from None
+    return Answer(body=DraftView.of(after))
+
+
+ROUTES: Final = (
+    Route(
+        method="GET",
+        path="/abuse",
+        scope=Scope.READ,
+        handler=list_drafts,
+        summary="List what users report, that with the newest report first",
+        description="`state=open`: what waits for a yes or no.",
+        tag=TAG,
+        query=DraftsQuery,
+        answer=DraftPage,
+    ),
+    Route(
+        method="GET",
+        path="/abuse/{id}",
+        scope=Scope.READ,
+        handler=show_draft,
+        summary="What users report about one server, of one kind of abuse",
+        tag=TAG,
+        answer=DraftView,
+    ),
+    Route(
+        method="POST",
+        path="/abuse/{id}/send",
+        scope=Scope.APPROVE,
+        handler=send_draft,
+        summary="Send it to the server that it is about",
+        description="What users did not agree to is left out. 409 where it cannot be sent, see `objection`.",
+        tag=TAG,
+        body=SendDraftBody,
+        answer=DraftView,
+    ),
+    Route(
+        method="POST",
+        path="/abuse/{id}/dismiss",
+        scope=Scope.APPROVE,
+        handler=dismiss_draft,
+        summary="Send nothing of it",
+        description="What users report from now on is counted anew. 409 where it was decided about before.",
+        tag=TAG,
+        body=Body,
+        answer=DraftView,
+    ),
+)
