@@ -198,7 +198,6 @@ ROUTES: Final = (
         summary="Send nothing of it",
         description="What users report from now on is counted anew. 409 where it was decided about before.",
         tag=TAG,
-        body=Body,
         answer=DraftView,
     ),
 )
