@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import base64
 import contextlib
+import io
 import os
 import re
 import secrets
@@ -43,6 +44,8 @@ from servers import (
     report_payload,
     until,
 )
+
+from bridge.cli.main import main as command_line
 
 PREFIX = "incident-demo-"
 OURS, PEER, STRANGER = "a.test", "b.test", "stranger.test"
@@ -100,8 +103,12 @@ class Site:
         return [str(self.command), "--config", str(self.config_path), *words]
 
     def ask(self, *words: str) -> Any:
-        """Run `incident-bridge WORDS --json` and return what it says."""
-        return open_json(self._run([*words, "--json"]).stdout)
+        """Do what `incident-bridge WORDS --json` does, without a process, and return what it says."""
+        said, told = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(told):
+            code = command_line(self.argv(*words, "--json")[1:])
+        self._require_ok(words, code, said.getvalue() + told.getvalue())
+        return open_json(said.getvalue())
 
     def show(self, *words: str, is_patient: bool = False) -> None:
         """Run `incident-bridge WORDS` before the reader's eyes: its data, then its messages.
@@ -125,11 +132,13 @@ class Site:
 
     def _run(self, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(self.argv(*words), capture_output=True, text=True, check=False, timeout=60)
-        if done.returncode:
-            raise DemoError(
-                f"incident-bridge {' '.join(words)} ended with {done.returncode}: {done.stdout}{done.stderr}"
-            )
+        self._require_ok(words, done.returncode, done.stdout + done.stderr)
         return done
+
+    @staticmethod
+    def _require_ok(words: Sequence[str], code: int, said: str) -> None:
+        if code:
+            raise DemoError(f"incident-bridge {' '.join(words)} ended with {code}: {said}")
 
     def stored(self) -> dict[str, dict[str, Any]]:
         """Return the newest incident of each reporter, as the command line tells of them."""
@@ -138,7 +147,7 @@ class Site:
 
     def wait_ready(self) -> None:
         """Wait until the bridge is ready."""
-        until(self._is_ready, 60, f"the bridge of {self.name} is ready")
+        until(self._is_ready, 120, f"the bridge of {self.name} is ready")
 
     def _is_ready(self) -> bool:
         if not self.bridge.is_running:
