@@ -26,7 +26,7 @@ from bridge.errors import SignatureError
 from bridge.pipeline import endpoints
 from bridge.pipeline.actors import Actor
 from bridge.policy.change import Change, Event
-from bridge.policy.record import Delivery, DeliveryState, Scope
+from bridge.policy.consumers import Delivery, DeliveryState, Scope
 from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store

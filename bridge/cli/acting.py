@@ -12,7 +12,7 @@ from bridge.cli.arguments import UsageError
 from bridge.cli.stored import NotFoundError, members, records
 from bridge.errors import ConfigError
 from bridge.pipeline.actors import Actor
-from bridge.policy.record import Approval, Mitigation
+from bridge.policy.decisions import Approval, Mitigation
 from bridge.store.connect import Store
 from bridge.store.keys import RecordName
 

@@ -17,8 +17,8 @@ from bridge.config import Settings, load_settings
 from bridge.errors import UnavailableError
 from bridge.pipeline import approve as stories
 from bridge.pipeline.preview import Server, refresh
+from bridge.policy.decisions import Approval, ApprovalState, Target, TargetState
 from bridge.policy.effects import effects, would
-from bridge.policy.record import Approval, ApprovalState, Target, TargetState
 from bridge.store import keys
 from bridge.store.connect import Store
 from bridge.webhooks.event import plain

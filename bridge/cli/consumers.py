@@ -17,7 +17,7 @@ from bridge.config import Settings
 from bridge.errors import MalformedError
 from bridge.pipeline.actors import Actor
 from bridge.pipeline.endpoints import Permitted
-from bridge.policy.record import Attempt, Delivery, DeliveryState, Endpoint
+from bridge.policy.consumers import Attempt, Delivery, DeliveryState, Endpoint
 from bridge.store import keys
 from bridge.store.connect import Store
 from bridge.webhooks.event import plain

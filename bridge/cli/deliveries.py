@@ -25,7 +25,7 @@ from bridge.config import load_settings
 from bridge.errors import ConfigError
 from bridge.log import visible
 from bridge.pipeline.redeliver import MOST_AT_ONCE, redeliver, redeliver_many
-from bridge.policy.record import Attempt, Delivery, DeliveryState, Endpoint
+from bridge.policy.consumers import Attempt, Delivery, DeliveryState, Endpoint
 from bridge.store import keys, load
 from bridge.store.connect import Store
 

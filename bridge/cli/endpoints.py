@@ -30,7 +30,7 @@ from bridge.errors import ConfigError, MalformedError
 from bridge.iodef.model import Severity
 from bridge.pipeline import endpoints
 from bridge.pipeline.endpoints import EndpointDraft, draft_of
-from bridge.policy.record import Delivery, DeliveryState, Endpoint, QuarantineFilter
+from bridge.policy.consumers import Delivery, DeliveryState, Endpoint, QuarantineFilter
 from bridge.store import keys, load
 from bridge.store.connect import Store
 from bridge.webhooks.event import EventType

@@ -21,8 +21,8 @@ from bridge.errors import UnsupportedError
 from bridge.pipeline.publish import published_by
 from bridge.policy.approval import own_target
 from bridge.policy.compare import Named, Read, named_by, read_plain
+from bridge.policy.decisions import MitigationType
 from bridge.policy.effects import effects
-from bridge.policy.record import MitigationType
 from bridge.policy.trust import Trust
 from bridge.webhooks.event import plain
 

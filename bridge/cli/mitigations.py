@@ -15,9 +15,10 @@ from bridge.pipeline import approve as stories
 from bridge.pipeline.ids import new_id
 from bridge.pipeline.preview import previewed
 from bridge.policy.approval import own_target
+from bridge.policy.decisions import Approval, Mitigation, MitigationState, MitigationType, Target
 from bridge.policy.effects import effects, would
 from bridge.policy.mitigation import about, may_be_lifted
-from bridge.policy.record import Approval, Incident, Mitigation, MitigationState, MitigationType, Target
+from bridge.policy.record import Incident
 from bridge.store import keys
 from bridge.store.connect import Store
 from bridge.webhooks.event import plain

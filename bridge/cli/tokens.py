@@ -11,7 +11,7 @@ from bridge.cli.stored import NotFoundError, hosts_of, opened
 from bridge.config import Settings, load_settings
 from bridge.errors import ConfigError, MalformedError
 from bridge.pipeline import tokens
-from bridge.policy.record import Scope, Token
+from bridge.policy.consumers import Scope, Token
 from bridge.store.connect import Store
 from bridge.webhooks.event import plain
 

@@ -9,18 +9,11 @@ from bridge.errors import ConfigError, ConflictError
 from bridge.pipeline import approve as stories
 from bridge.pipeline.desk import Desk, watched
 from bridge.policy import forms, pages
+from bridge.policy.decisions import Approval, ApprovalState, Mitigation, MitigationState, Target, TargetState
 from bridge.policy.effects import is_ticked
 from bridge.policy.forms import Field, FieldKind, Form, Reply
 from bridge.policy.mitigation import about, may_be_lifted
-from bridge.policy.record import (
-    Approval,
-    ApprovalState,
-    Incident,
-    Mitigation,
-    MitigationState,
-    Target,
-    TargetState,
-)
+from bridge.policy.record import Incident
 from bridge.policy.sessions import Role
 from bridge.policy.words import count
 from bridge.store import keys, load

@@ -16,8 +16,9 @@ from bridge.pipeline.compose import IMPACTS, Details
 from bridge.pipeline.desk import Desk, watched
 from bridge.pipeline.originate import Origin, Originated
 from bridge.policy import forms, pages
+from bridge.policy.decisions import Approval
 from bridge.policy.forms import Field, FieldKind, Form, Reply
-from bridge.policy.record import Approval, Interaction, InteractionState, Outcome, Way, derived_id
+from bridge.policy.record import Interaction, InteractionState, Outcome, Way, derived_id
 from bridge.store import keys
 from bridge.xep0268.model import Kind
 from bridge.xmpp.jid import prep_domain

@@ -16,17 +16,9 @@ from bridge.policy import events, lanes
 from bridge.policy import mitigation as rules_of
 from bridge.policy.approval import protect, touched
 from bridge.policy.change import Change, Put, Timer
+from bridge.policy.decisions import Approval, ApprovalState, Mitigation, Target
 from bridge.policy.mitigation import Yes, about
-from bridge.policy.record import (
-    Approval,
-    ApprovalState,
-    Incident,
-    Interaction,
-    Mitigation,
-    Outcome,
-    Peer,
-    Target,
-)
+from bridge.policy.record import Incident, Interaction, Outcome, Peer
 from bridge.policy.trust import Trust
 from bridge.store import keys, load
 from bridge.store.commit import StaleError, commit

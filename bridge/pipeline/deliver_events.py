@@ -15,16 +15,9 @@ from bridge import log
 from bridge.clients.endpoint import EndpointClient
 from bridge.policy import deliver, lanes
 from bridge.policy.change import Append, Change, Put, Queue, Sent
+from bridge.policy.consumers import Attempt, Delivery, DeliveryState, Endpoint, Fanout, delivery_id
 from bridge.policy.deliver import Tried
-from bridge.policy.record import (
-    Attempt,
-    Delivery,
-    DeliveryState,
-    Endpoint,
-    Fanout,
-    Interaction,
-    delivery_id,
-)
+from bridge.policy.record import Interaction
 from bridge.policy.stages import Stage
 from bridge.store import keys, load
 from bridge.store.connect import Store

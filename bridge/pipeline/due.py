@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from bridge.policy.clock import NextStep, Rules, next_steps
-from bridge.policy.record import Incident, Interaction, Triage, TriageState
+from bridge.policy.decisions import Triage, TriageState
+from bridge.policy.record import Incident, Interaction
 from bridge.store import keys, load
 from bridge.store.connect import Store
 from bridge.xep0268.model import Status

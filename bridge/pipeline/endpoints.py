@@ -18,7 +18,7 @@ from bridge.pipeline.actors import Actor, audits
 from bridge.pipeline.ids import new_id as random_id
 from bridge.pipeline.ids import new_webhook_secret
 from bridge.policy.change import Change, Event, Put
-from bridge.policy.record import Endpoint, QuarantineFilter
+from bridge.policy.consumers import Endpoint, QuarantineFilter
 from bridge.store import keys, load
 from bridge.store.commit import StaleError, commit
 from bridge.store.connect import Store

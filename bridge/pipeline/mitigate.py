@@ -20,16 +20,9 @@ from bridge.pipeline.responses import tell
 from bridge.policy import events, lanes
 from bridge.policy import mitigation as rules_of
 from bridge.policy.change import Change, Put, Sent, Timer
+from bridge.policy.decisions import Approval, ApprovalState, Mitigation, MitigationState
 from bridge.policy.mitigation import GIVE_UP_SECONDS, RETRY_SECONDS
-from bridge.policy.record import (
-    Approval,
-    ApprovalState,
-    Incident,
-    Mitigation,
-    MitigationState,
-    Outcome,
-    Record,
-)
+from bridge.policy.record import Incident, Outcome, Record
 from bridge.store import keys, load
 from bridge.store.connect import Store
 

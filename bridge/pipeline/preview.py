@@ -17,8 +17,9 @@ from bridge.policy import lanes
 from bridge.policy import mitigation as rules_of
 from bridge.policy.approval import may_be_automatic
 from bridge.policy.change import Change, Put, Timer
+from bridge.policy.decisions import Approval, ApprovalState, Target, TargetState
 from bridge.policy.mitigation import GIVE_UP_SECONDS, RETRY_SECONDS, Yes
-from bridge.policy.record import Approval, ApprovalState, Interaction, Peer, Target, TargetState
+from bridge.policy.record import Interaction, Peer
 from bridge.policy.trust import Trust
 from bridge.store import keys, load
 from bridge.store.commit import StaleError, commit

@@ -17,10 +17,11 @@ from bridge.pipeline.preview import Answer
 from bridge.policy import lanes
 from bridge.policy.approval import protect
 from bridge.policy.change import Change, Forget, Put, Remember, Sent
+from bridge.policy.decisions import Mitigation, MitigationType, Target
 from bridge.policy.listing import Listing
 from bridge.policy.mitigation import ProtectedError
 from bridge.policy.publish import Published, nodes, prepared, published
-from bridge.policy.record import Mitigation, MitigationType, Peer, Target
+from bridge.policy.record import Peer
 from bridge.policy.trust import Trust
 from bridge.store import keys, load
 from bridge.store.commit import StaleError, commit

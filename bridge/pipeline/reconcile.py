@@ -16,7 +16,7 @@ from bridge.errors import UnavailableError, UnsupportedError
 from bridge.policy import lanes
 from bridge.policy import mitigation as rules_of
 from bridge.policy.change import Change
-from bridge.policy.record import Mitigation, MitigationState
+from bridge.policy.decisions import Mitigation, MitigationState
 from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store

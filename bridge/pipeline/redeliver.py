@@ -15,7 +15,7 @@ from bridge.pipeline.endpoints import loaded, must_be_enabled
 from bridge.pipeline.ids import new_id
 from bridge.policy import deliver, lanes
 from bridge.policy.change import Append, Change, Put, Queue
-from bridge.policy.record import Delivery, DeliveryState, Endpoint, delivery_id
+from bridge.policy.consumers import Delivery, DeliveryState, Endpoint, delivery_id
 from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store

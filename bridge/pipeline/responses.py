@@ -15,15 +15,8 @@ from bridge.pipeline.actors import Actor
 from bridge.pipeline.drafts import Origin, make_draft, write_payload
 from bridge.policy import disclosure, events, mitigation, outgoing
 from bridge.policy.change import Change, Put
-from bridge.policy.record import (
-    Approval,
-    ApprovalState,
-    Interaction,
-    Mitigation,
-    Outcome,
-    Peer,
-    derived_id,
-)
+from bridge.policy.decisions import Approval, ApprovalState, Mitigation
+from bridge.policy.record import Interaction, Outcome, Peer, derived_id
 from bridge.policy.trust import Trust
 from bridge.store import keys, load
 from bridge.store.connect import Store

@@ -10,20 +10,9 @@ from datetime import datetime, timedelta
 from bridge.pipeline.actors import Actor, audits
 from bridge.policy.admit import repeat_name
 from bridge.policy.change import Change, Forget, Put, Trim
-from bridge.policy.record import (
-    Approval,
-    ApprovalState,
-    Delivery,
-    DeliveryState,
-    Incident,
-    Interaction,
-    InteractionState,
-    Mitigation,
-    MitigationState,
-    Peer,
-    Quarantine,
-    Record,
-)
+from bridge.policy.consumers import Delivery, DeliveryState
+from bridge.policy.decisions import Approval, ApprovalState, Mitigation, MitigationState
+from bridge.policy.record import Incident, Interaction, InteractionState, Peer, Quarantine, Record
 from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store

@@ -15,7 +15,7 @@ from bridge.log import visible
 from bridge.pipeline.actors import Actor, audits
 from bridge.pipeline.ids import new_id, new_token_secret
 from bridge.policy.change import Change, Put
-from bridge.policy.record import Scope, Token
+from bridge.policy.consumers import Scope, Token
 from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store

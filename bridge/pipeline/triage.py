@@ -8,7 +8,8 @@ from typing import Final
 from bridge.errors import ConfigError, ConflictError
 from bridge.pipeline.actors import Actor, audits
 from bridge.policy.change import Change, Put
-from bridge.policy.record import MAX_NOTES, Incident, Note, Triage, TriageState
+from bridge.policy.decisions import MAX_NOTES, Note, Triage, TriageState
+from bridge.policy.record import Incident
 from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store

@@ -14,14 +14,7 @@ from bridge.iodef.model import IncidentId
 from bridge.policy import lanes
 from bridge.policy.change import Change, Forget, Put, Remember
 from bridge.policy.quota import Quotas, take_tokens
-from bridge.policy.record import (
-    Bucket,
-    Interaction,
-    Peer,
-    Quarantine,
-    Way,
-    incident_id,
-)
+from bridge.policy.record import Bucket, Interaction, Peer, Quarantine, Way, incident_id
 from bridge.policy.trust import Authentication, Direction, Rule, Stream, Trust, rule_for, standing
 from bridge.xep0268.model import Kind, Reading
 from bridge.xmpp.stanza import Iq

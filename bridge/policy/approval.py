@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 
 from bridge.errors import ConfigError, MalformedError
 from bridge.iodef.model import Expectation, Incident, Source
-from bridge.policy.record import Approval, Interaction, MitigationType, Target, TargetState
+from bridge.policy.decisions import Approval, MitigationType, Target, TargetState
+from bridge.policy.record import Interaction
 from bridge.policy.trust import Trust
 from bridge.xmpp.jid import Jid
 

@@ -11,14 +11,7 @@ from typing import Any, Final
 
 from bridge.policy import lanes
 from bridge.policy.change import Change, Event, Put, Timer
-from bridge.policy.record import (
-    MAX_ATTEMPTS_KEPT,
-    Attempt,
-    Delivery,
-    DeliveryState,
-    Endpoint,
-    delivery_id,
-)
+from bridge.policy.consumers import MAX_ATTEMPTS_KEPT, Attempt, Delivery, DeliveryState, Endpoint, delivery_id
 from bridge.webhooks.event import SCHEMA, EventType
 from bridge.webhooks.schedule import delay_seconds
 from bridge.webhooks.subscription import wants

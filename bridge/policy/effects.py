@@ -6,7 +6,7 @@ House rule: what Prosody names (rooms) is escaped by whoever shows it.
 from collections.abc import Mapping
 from typing import Any
 
-from bridge.policy.record import MitigationType, Target
+from bridge.policy.decisions import MitigationType, Target
 from bridge.policy.words import count
 
 _MOST_ROOMS = 5

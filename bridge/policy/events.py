@@ -8,17 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from bridge.policy.change import Event
-from bridge.policy.record import (
-    Approval,
-    ApprovalState,
-    Incident,
-    Interaction,
-    InteractionState,
-    Mitigation,
-    MitigationState,
-    Outcome,
-    Way,
-)
+from bridge.policy.decisions import Approval, ApprovalState, Mitigation, MitigationState
+from bridge.policy.record import Incident, Interaction, InteractionState, Outcome, Way
 from bridge.webhooks.event import SCHEMA, EventType, interaction_data, plain
 from bridge.xep0268.model import Kind, Status
 

@@ -12,19 +12,16 @@ from typing import Any
 from bridge.errors import ConfigError
 from bridge.iodef.model import HistoryItem, Text
 from bridge.policy.approval import MAX_TARGETS
-from bridge.policy.record import (
-    MAX_HISTORY,
+from bridge.policy.decisions import (
     Approval,
     ApprovalState,
-    Incident,
     Mitigation,
     MitigationState,
     MitigationType,
-    Outcome,
     Target,
     TargetState,
-    derived_id,
 )
+from bridge.policy.record import MAX_HISTORY, Incident, Outcome, derived_id
 
 GIVE_UP_SECONDS = 86_400
 RETRY_SECONDS = (5, 15, 30, 60)

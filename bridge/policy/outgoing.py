@@ -11,14 +11,7 @@ from typing import Protocol
 from bridge.iodef.model import Incident as Document
 from bridge.policy import events, lanes, outreach
 from bridge.policy.change import Append, Change, Put, Timer
-from bridge.policy.record import (
-    MAX_ANSWER_TIMES,
-    Interaction,
-    InteractionState,
-    Outcome,
-    Peer,
-    Way,
-)
+from bridge.policy.record import MAX_ANSWER_TIMES, Interaction, InteractionState, Outcome, Peer, Way
 from bridge.policy.trust import Authentication, Direction, Stream, Trust
 from bridge.xep0268.model import Kind, Status
 from bridge.xmpp.stanza import PeerError

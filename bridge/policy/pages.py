@@ -7,10 +7,11 @@ harmless; addresses that are not ASCII have their ASCII form beside them.
 from collections.abc import Iterable, Sequence
 
 from bridge.iodef.model import Counter, Source
+from bridge.policy.decisions import Approval, Mitigation, Target, TargetState
 from bridge.policy.effects import effects, would
 from bridge.policy.lookalike import with_ascii
 from bridge.policy.mitigation import about
-from bridge.policy.record import Approval, Incident, Interaction, Mitigation, Target, TargetState, Way
+from bridge.policy.record import Incident, Interaction, Way
 from bridge.policy.standing import standing
 from bridge.policy.words import count, moment
 

@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Final
 
 from bridge.errors import ConfigError, MalformedError
+from bridge.policy.decisions import Mitigation, MitigationState, MitigationType
 from bridge.policy.listing import Listing
-from bridge.policy.record import Mitigation, MitigationState, MitigationType
 from bridge.xmpp.jid import Jid, shown
 
 MAX_ENTRIES: Final = 1000

@@ -17,23 +17,18 @@ from pydantic import TypeAdapter
 
 from bridge.errors import FormatError
 from bridge.policy.abuse_record import AbuseDraft
+from bridge.policy.consumers import Delivery, Endpoint, Fanout, Token
+from bridge.policy.decisions import Approval, Mitigation, Triage
 from bridge.policy.listing import Listing
 from bridge.policy.record import (
-    Approval,
     Bucket,
-    Delivery,
-    Endpoint,
-    Fanout,
     Incident,
     Interaction,
     InteractionState,
-    Mitigation,
     Notices,
     Peer,
     Quarantine,
     Record,
-    Token,
-    Triage,
 )
 from bridge.policy.sessions import Session, SignIn
 

@@ -11,25 +11,10 @@ from datetime import datetime
 from typing import Final, assert_never
 
 from bridge.policy.abuse_record import AbuseDraft, DraftState
+from bridge.policy.consumers import Delivery, DeliveryState, Endpoint, Fanout, Token
+from bridge.policy.decisions import Approval, ApprovalState, Mitigation, Triage
 from bridge.policy.listing import Listing
-from bridge.policy.record import (
-    Approval,
-    ApprovalState,
-    Bucket,
-    Delivery,
-    DeliveryState,
-    Endpoint,
-    Fanout,
-    Incident,
-    Interaction,
-    Mitigation,
-    Notices,
-    Peer,
-    Quarantine,
-    Record,
-    Token,
-    Triage,
-)
+from bridge.policy.record import Bucket, Incident, Interaction, Notices, Peer, Quarantine, Record
 from bridge.policy.sessions import Session, SignIn
 from bridge.policy.trust import Trust
 from bridge.xep0268.model import Status

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from bridge.pipeline import tokens
 from bridge.pipeline.actors import Actor
-from bridge.policy.record import Scope, Token
+from bridge.policy.consumers import Scope, Token
 from bridge.web.origin import origin
 from bridge.web.problems import ProblemError
 from bridge.web.state import Service

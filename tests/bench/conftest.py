@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridge.policy.change import Change, Put
-from bridge.policy.record import Endpoint
+from bridge.policy.consumers import Endpoint
 from bridge.store.commit import commit
 from bridge.store.connect import Store
 

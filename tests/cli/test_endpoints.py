@@ -16,7 +16,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from bridge.policy.change import Change, Put
-from bridge.policy.record import Attempt, Delivery, DeliveryState, Endpoint, delivery_id
+from bridge.policy.consumers import Attempt, Delivery, DeliveryState, Endpoint, delivery_id
 from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store, close, open_store

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.pipeline import tokens
-from bridge.policy.record import Token
+from bridge.policy.consumers import Token
 from bridge.store.connect import close, open_store
 from bridge.store.embedded import EmbeddedServer
 from tests.cli.conftest import HOST

@@ -26,7 +26,7 @@ from bridge.config import load_settings
 from bridge.errors import UnavailableError, UnsupportedError
 from bridge.pipeline import tokens
 from bridge.pipeline.actors import Actor
-from bridge.policy.record import Scope
+from bridge.policy.consumers import Scope
 from bridge.store.embedded import start_embedded
 from bridge.web import app
 from tests.fuzz.mutate import NUMBERS, bounded, mutation, seeds

@@ -15,7 +15,7 @@ from aiohttp import web
 from bridge.clients.endpoint import EndpointClient
 from bridge.pipeline.deliver_events import Deliveries, fan_out
 from bridge.policy.change import Change, Event, Put, Queue, Sent
-from bridge.policy.record import Endpoint
+from bridge.policy.consumers import Endpoint
 from bridge.store import keys, load
 from bridge.store.commit import Lease, commit
 from bridge.store.connect import Store

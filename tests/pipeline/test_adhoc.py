@@ -14,7 +14,8 @@ from bridge.config import HostSettings, Settings
 from bridge.pipeline import adhoc
 from bridge.pipeline.adhoc import Command
 from bridge.policy.change import Change, Put
-from bridge.policy.record import ApprovalState, MitigationState, Peer
+from bridge.policy.decisions import ApprovalState, MitigationState
+from bridge.policy.record import Peer
 from bridge.policy.trust import Trust
 from bridge.store import keys, load
 from bridge.store.commit import commit

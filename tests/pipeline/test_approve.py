@@ -20,20 +20,17 @@ from bridge.pipeline.receive import Intake, Relayed, receive
 from bridge.pipeline.recover import set_aside
 from bridge.policy.approval import own_target
 from bridge.policy.change import Append, Change, Put, Queue, Telling
-from bridge.policy.mitigation import ProtectedError
-from bridge.policy.outcome import outcome_of
-from bridge.policy.record import (
+from bridge.policy.decisions import (
     Approval,
     ApprovalState,
-    Incident,
-    Interaction,
     Mitigation,
     MitigationState,
     MitigationType,
-    Outcome,
-    Peer,
     TargetState,
 )
+from bridge.policy.mitigation import ProtectedError
+from bridge.policy.outcome import outcome_of
+from bridge.policy.record import Incident, Interaction, Outcome, Peer
 from bridge.policy.trust import Trust
 from bridge.store import keys, lanes, load
 from bridge.store.commit import Lease, commit, finished

@@ -11,7 +11,7 @@ from standardwebhooks import Webhook
 from bridge.pipeline import deliver_events
 from bridge.pipeline.retain import forget_deliveries, trim_events
 from bridge.policy.change import Change, Put
-from bridge.policy.record import Delivery, DeliveryState, QuarantineFilter, delivery_id
+from bridge.policy.consumers import Delivery, DeliveryState, QuarantineFilter, delivery_id
 from bridge.store import keys, lanes, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store

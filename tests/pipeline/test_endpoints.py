@@ -14,14 +14,7 @@ from bridge.pipeline.endpoints import EndpointDraft, Permitted
 from bridge.pipeline.redeliver import MOST_AT_ONCE, redeliver, redeliver_many
 from bridge.policy import lanes
 from bridge.policy.change import Change, Event, Put, Queue, Trim
-from bridge.policy.record import (
-    Attempt,
-    Delivery,
-    DeliveryState,
-    Endpoint,
-    QuarantineFilter,
-    delivery_id,
-)
+from bridge.policy.consumers import Attempt, Delivery, DeliveryState, Endpoint, QuarantineFilter, delivery_id
 from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store

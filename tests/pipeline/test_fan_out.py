@@ -15,8 +15,8 @@ from bridge.pipeline.deliver_events import Deliveries, fan_out
 from bridge.pipeline.retain import forget_deliveries
 from bridge.policy import lanes
 from bridge.policy.change import Change, Put
+from bridge.policy.consumers import Attempt, Delivery, DeliveryState, Fanout, delivery_id
 from bridge.policy.deliver import Tried, first
-from bridge.policy.record import Attempt, Delivery, DeliveryState, Fanout, delivery_id
 from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store

@@ -8,7 +8,8 @@ from bridge.pipeline.retain import forget_quarantined
 from bridge.pipeline.triage import Judgement, triage
 from bridge.policy.approval import own_target
 from bridge.policy.change import Change, Put
-from bridge.policy.record import Incident, MitigationType, Peer, TriageState
+from bridge.policy.decisions import MitigationType, TriageState
+from bridge.policy.record import Incident, Peer
 from bridge.policy.trust import Trust
 from bridge.store import keys, load
 from bridge.store.commit import commit

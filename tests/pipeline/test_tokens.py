@@ -10,7 +10,7 @@ from bridge.pipeline import tokens
 from bridge.pipeline.actors import Actor
 from bridge.pipeline.endpoints import EndpointDraft, Permitted, add
 from bridge.pipeline.sign_in import follow_link, make_link
-from bridge.policy.record import Scope, Token
+from bridge.policy.consumers import Scope, Token
 from bridge.policy.sessions import Role
 from bridge.store import load
 from bridge.store.codec import FORMAT, unpack

@@ -9,17 +9,9 @@ import pytest
 from bridge.policy.admit import Arrival, admit, names_of
 from bridge.policy.change import Queue, Telling
 from bridge.policy.decide import State, decide, puts
+from bridge.policy.decisions import Approval, ApprovalState
 from bridge.policy.editions import MAX_EDITIONS
-from bridge.policy.record import (
-    Approval,
-    ApprovalState,
-    Incident,
-    Interaction,
-    InteractionState,
-    Outcome,
-    Way,
-    incident_id,
-)
+from bridge.policy.record import Incident, Interaction, InteractionState, Outcome, Way, incident_id
 from bridge.policy.trust import Trust
 from bridge.xep0268.model import Kind, Status
 

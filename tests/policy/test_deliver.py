@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.policy import deliver
+from bridge.policy.consumers import Attempt, Delivery, DeliveryState, Endpoint, QuarantineFilter
 from bridge.policy.deliver import Tried, attempted, is_wanted
-from bridge.policy.record import Attempt, Delivery, DeliveryState, Endpoint, QuarantineFilter
 from bridge.webhooks.schedule import DELAYS_SECONDS
 
 NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.policy.decisions import MitigationType, Target
 from bridge.policy.effects import effects, would
-from bridge.policy.record import MitigationType, Target
 
 FIELDS = {
     MitigationType.SUSPEND: {"account": "juliet@a.test"},

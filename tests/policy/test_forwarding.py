@@ -18,16 +18,7 @@ from bridge.policy.disclosure import Inquiries
 from bridge.policy.editions import add_edition
 from bridge.policy.forwarding import correction_recipients, objection, recipients
 from bridge.policy.outgoing import draft
-from bridge.policy.record import (
-    Edition,
-    Incident,
-    Interaction,
-    Notices,
-    Peer,
-    Quarantine,
-    Way,
-    incident_id,
-)
+from bridge.policy.record import Edition, Incident, Interaction, Notices, Peer, Quarantine, Way, incident_id
 from bridge.policy.trust import Trust
 from bridge.xep0268.model import Kind, Status
 from bridge.xep0268.read import read

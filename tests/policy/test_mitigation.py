@@ -12,20 +12,18 @@ from bridge.iodef.model import Expectation, IncidentId, Source
 from bridge.iodef.model import Incident as Document
 from bridge.policy import mitigation as rules
 from bridge.policy.approval import MAX_TARGETS, may_be_automatic, own_target, propose, protect
-from bridge.policy.mitigation import ProtectedError, Yes
-from bridge.policy.outcome import outcome_of
-from bridge.policy.outgoing import draft
-from bridge.policy.record import (
+from bridge.policy.decisions import (
     Approval,
     ApprovalState,
-    Interaction,
     Mitigation,
     MitigationState,
     MitigationType,
-    Outcome,
     TargetState,
-    Way,
 )
+from bridge.policy.mitigation import ProtectedError, Yes
+from bridge.policy.outcome import outcome_of
+from bridge.policy.outgoing import draft
+from bridge.policy.record import Interaction, Outcome, Way
 from bridge.xep0268.model import Kind
 
 from .conftest import NOW

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import ConfigError
+from bridge.policy.decisions import Mitigation, MitigationState, MitigationType
 from bridge.policy.listing import Listing
 from bridge.policy.publish import MAX_ENTRIES, nodes, plain_text, prepared, published
-from bridge.policy.record import Mitigation, MitigationState, MitigationType
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SOON = NOON + timedelta(days=1)

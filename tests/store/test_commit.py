@@ -19,17 +19,9 @@ from bridge.policy.change import (
     Tally,
     Telling,
 )
-from bridge.policy.record import (
-    Bucket,
-    Delivery,
-    DeliveryState,
-    Incident,
-    Interaction,
-    InteractionState,
-    Peer,
-    Triage,
-    TriageState,
-)
+from bridge.policy.consumers import Delivery, DeliveryState
+from bridge.policy.decisions import Triage, TriageState
+from bridge.policy.record import Bucket, Incident, Interaction, InteractionState, Peer
 from bridge.store import keys, lanes, load
 from bridge.store.commit import FencedError, Once, SeenError, StaleError, commit
 from bridge.store.connect import Script, Store, run

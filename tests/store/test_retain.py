@@ -7,18 +7,15 @@ import pytest
 
 from bridge.pipeline.retain import empty_quarantine
 from bridge.policy.change import Change, Put
-from bridge.policy.record import (
+from bridge.policy.decisions import (
     Approval,
     ApprovalState,
-    Incident,
-    InteractionState,
     Mitigation,
     MitigationState,
     MitigationType,
-    Peer,
-    Quarantine,
     Triage,
 )
+from bridge.policy.record import Incident, InteractionState, Peer, Quarantine
 from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store

@@ -18,7 +18,8 @@ import aiohttp
 from bridge.clients.prosody import ProsodyClient
 from bridge.config import load_settings
 from bridge.policy import record
-from bridge.policy.record import Approval, Interaction, Mitigation, MitigationState, Way
+from bridge.policy.decisions import Approval, Mitigation, MitigationState
+from bridge.policy.record import Interaction, Way
 from bridge.store import keys, load
 from bridge.store.connect import close, open_store
 from bridge.xep0268.model import Kind

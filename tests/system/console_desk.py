@@ -10,11 +10,8 @@ import pytest_asyncio
 from bridge.config import load_settings
 from bridge.pipeline.sign_in import follow_link, make_link
 from bridge.policy.change import Change, Put
-from bridge.policy.record import (
-    Delivery,
-    Endpoint,
-    Record,
-)
+from bridge.policy.consumers import Delivery, Endpoint
+from bridge.policy.record import Record
 from bridge.policy.sessions import Role
 from bridge.store import keys, load
 from bridge.store.commit import commit

@@ -16,7 +16,8 @@ from pydantic import SecretStr
 
 from bridge.config import HostSettings, PolicySettings, Settings
 from bridge.policy.change import Change, Put
-from bridge.policy.record import Approval, Incident, Peer, Record, Triage
+from bridge.policy.decisions import Approval, Triage
+from bridge.policy.record import Incident, Peer, Record
 from bridge.policy.sessions import Role
 from bridge.policy.trust import Trust
 from bridge.store import keys, load

@@ -10,7 +10,7 @@ import pytest
 from bridge.config import load_settings
 from bridge.iodef.model import HistoryItem
 from bridge.pipeline import reconcile
-from bridge.policy.record import Approval, TargetState
+from bridge.policy.decisions import Approval, TargetState
 from bridge.store import keys, load
 from bridge.store.connect import close, open_store
 from bridge.xep0268.model import Kind

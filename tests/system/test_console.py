@@ -16,7 +16,8 @@ from bridge.config import load_settings
 from bridge.pipeline import sign_in, tokens
 from bridge.pipeline.actors import BRIDGE
 from bridge.policy.change import Change, Put
-from bridge.policy.record import Peer, Scope
+from bridge.policy.consumers import Scope
+from bridge.policy.record import Peer
 from bridge.policy.sessions import Role
 from bridge.policy.trust import Rule, Trust
 from bridge.store import keys, load

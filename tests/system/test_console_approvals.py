@@ -16,7 +16,8 @@ from bridge.config import Settings
 from bridge.pipeline.actors import Actor
 from bridge.pipeline.publish import list_address, withhold
 from bridge.policy.change import Change, Put
-from bridge.policy.record import ApprovalState, Incident, MitigationState, TriageState
+from bridge.policy.decisions import ApprovalState, MitigationState, TriageState
+from bridge.policy.record import Incident
 from bridge.policy.sessions import Role
 from bridge.store import keys, load
 from bridge.store.commit import commit

@@ -11,18 +11,8 @@ from bridge.iodef.model import Incident as Document
 from bridge.pipeline import tokens
 from bridge.pipeline.actors import Actor
 from bridge.pipeline.peers import change_peer
-from bridge.policy.record import (
-    DeliveryState,
-    Edition,
-    Endpoint,
-    Incident,
-    Interaction,
-    InteractionState,
-    Peer,
-    Scope,
-    Way,
-    incident_id,
-)
+from bridge.policy.consumers import DeliveryState, Endpoint, Scope
+from bridge.policy.record import Edition, Incident, Interaction, InteractionState, Peer, Way, incident_id
 from bridge.policy.sessions import Role
 from bridge.policy.trust import Authentication, Direction, Stream, Trust
 from bridge.xep0268.model import Kind, Status

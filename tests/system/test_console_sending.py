@@ -6,15 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from bridge.policy.change import Change, Put
-from bridge.policy.record import (
-    Edition,
-    Incident,
-    Interaction,
-    InteractionState,
-    Peer,
-    Way,
-    incident_id,
-)
+from bridge.policy.record import Edition, Incident, Interaction, InteractionState, Peer, Way, incident_id
 from bridge.policy.sessions import Role
 from bridge.policy.trust import Authentication, Direction, Stream, Trust
 from bridge.store import keys, load

@@ -13,7 +13,8 @@ from bridge.pipeline import abuse as stories
 from bridge.pipeline.drafts import Origin
 from bridge.policy import abuse
 from bridge.policy.abuse_record import AbuseDraft, AbuseKind, DraftState
-from bridge.policy.record import Record, Scope
+from bridge.policy.consumers import Scope
+from bridge.policy.record import Record
 from bridge.store import keys
 from bridge.web.api import paging
 from bridge.web.api.approvals import pages

@@ -12,17 +12,11 @@ from pydantic import AwareDatetime, Field
 from bridge.errors import ConfigError
 from bridge.pipeline import approve as stories
 from bridge.policy.approval import MAX_TARGETS, own_target
+from bridge.policy.consumers import Scope
+from bridge.policy.decisions import Approval, ApprovalState, MitigationType, Target, TargetState
 from bridge.policy.effects import effects, would
 from bridge.policy.mitigation import ProtectedError, about
-from bridge.policy.record import (
-    Approval,
-    ApprovalState,
-    MitigationType,
-    Record,
-    Scope,
-    Target,
-    TargetState,
-)
+from bridge.policy.record import Record
 from bridge.store import keys, load
 from bridge.store.connect import Store
 from bridge.web.api import paging

@@ -10,7 +10,8 @@ from typing import Final, Self
 from pydantic import Field
 
 from bridge.pipeline import redeliver
-from bridge.policy.record import Attempt, Delivery, DeliveryState, Record, Scope, Token
+from bridge.policy.consumers import Attempt, Delivery, DeliveryState, Scope, Token
+from bridge.policy.record import Record
 from bridge.store import keys, load
 from bridge.store.connect import Store
 from bridge.web.api.model import Out

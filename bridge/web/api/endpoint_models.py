@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 from bridge.errors import ConfigError
 from bridge.iodef.model import Severity
 from bridge.pipeline import redeliver
-from bridge.policy.record import DeliveryState, Endpoint, QuarantineFilter, Scope
+from bridge.policy.consumers import DeliveryState, Endpoint, QuarantineFilter, Scope
 from bridge.web.api.deliveries import may
 from bridge.web.api.model import Body, Domain, Line, Moment, Out, PageQuery
 from bridge.web.api.router import Call

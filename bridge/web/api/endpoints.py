@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from bridge.pipeline import endpoints, redeliver
 from bridge.pipeline.endpoints import EndpointDraft, Permitted, draft_of
-from bridge.policy.record import Delivery, DeliveryState, Endpoint, Record, Scope
+from bridge.policy.consumers import Delivery, DeliveryState, Endpoint, Scope
+from bridge.policy.record import Record
 from bridge.store import keys, load
 from bridge.web.api import paging
 from bridge.web.api.deliveries import DeliveryItem, DeliveryPage, may, walk

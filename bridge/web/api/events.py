@@ -18,7 +18,7 @@ from pydantic import Field
 from bridge import log
 from bridge.errors import UnavailableError
 from bridge.pipeline import tokens
-from bridge.policy.record import QuarantineFilter, Scope, Token
+from bridge.policy.consumers import QuarantineFilter, Scope, Token
 from bridge.store import keys, load
 from bridge.web.api.model import Domain, Out, Query
 from bridge.web.api.router import Answer, Call, Route, invalid

@@ -9,7 +9,9 @@ from bridge.errors import MalformedError
 from bridge.iodef.model import Severity
 from bridge.pipeline.export import exported
 from bridge.pipeline.triage import Judgement, triage
-from bridge.policy.record import Incident, Interaction, Record, Scope, Triage, TriageState
+from bridge.policy.consumers import Scope
+from bridge.policy.decisions import Triage, TriageState
+from bridge.policy.record import Incident, Interaction, Record
 from bridge.store import keys, load
 from bridge.store.keys import RecordName
 from bridge.web.api import paging

@@ -13,7 +13,8 @@ from bridge.pipeline import compose, originate
 from bridge.pipeline.compose import Details, PrivateError
 from bridge.pipeline.originate import Origin
 from bridge.policy.admit import WATERMARK
-from bridge.policy.record import Incident, Interaction, Outcome, Scope, Way
+from bridge.policy.consumers import Scope
+from bridge.policy.record import Incident, Interaction, Outcome, Way
 from bridge.store import keys, load
 from bridge.web.api.router import PREFIX, Answer, Call, Route, invalid, not_found
 from bridge.web.api.sending import (

@@ -6,7 +6,9 @@ from typing import Annotated, Final, Self
 from pydantic import Field
 
 from bridge.pipeline import approve as stories
-from bridge.policy.record import Mitigation, MitigationState, MitigationType, Record, Scope
+from bridge.policy.consumers import Scope
+from bridge.policy.decisions import Mitigation, MitigationState, MitigationType
+from bridge.policy.record import Record
 from bridge.store import keys, load
 from bridge.web.api import paging
 from bridge.web.api.approvals import pages

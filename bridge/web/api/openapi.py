@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from bridge.policy.record import Scope
+from bridge.policy.consumers import Scope
 from bridge.web.api.idempotency import HEADER
 from bridge.web.api.router import JSON, PREFIX, Route
 from bridge.web.problems import KINDS, MEDIA_TYPE

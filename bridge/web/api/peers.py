@@ -6,7 +6,8 @@ from pydantic import Field
 
 from bridge.errors import MalformedError
 from bridge.pipeline.peers import change_peer, decided
-from bridge.policy.record import Peer, Scope
+from bridge.policy.consumers import Scope
+from bridge.policy.record import Peer
 from bridge.policy.trust import Rule, Trust
 from bridge.store import keys, load
 from bridge.web.api import paging

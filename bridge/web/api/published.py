@@ -7,10 +7,11 @@ from pydantic import AwareDatetime, Field
 
 from bridge.errors import ConfigError
 from bridge.pipeline import publish as stories
+from bridge.policy.consumers import Scope
 from bridge.policy.listing import Listing
 from bridge.policy.mitigation import ProtectedError
 from bridge.policy.publish import Entry, Published, prepared
-from bridge.policy.record import Incident, Scope
+from bridge.policy.record import Incident
 from bridge.store import keys, load
 from bridge.web.api.model import Body, Domain, Out, Query, Text
 from bridge.web.api.router import Answer, Call, Route, invalid, not_found

@@ -19,7 +19,7 @@ from pydantic import BaseModel, RootModel, ValidationError
 from bridge import log
 from bridge.errors import BridgeError, StoreConfigError, UnavailableError
 from bridge.pipeline.actors import Actor
-from bridge.policy.record import Scope, Token
+from bridge.policy.consumers import Scope, Token
 from bridge.store.connect import Store
 from bridge.web import problems
 from bridge.web.api import idempotency

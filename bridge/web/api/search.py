@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from bridge.policy.record import Incident, Triage, TriageState
+from bridge.policy.decisions import Triage, TriageState
+from bridge.policy.record import Incident
 from bridge.store import keys, load
 from bridge.store.connect import Store
 from bridge.web.api import paging

@@ -12,19 +12,9 @@ from pydantic import Field
 from bridge.iodef.model import Incident as Document
 from bridge.iodef.model import IncidentId, Restriction
 from bridge.iodef.repair import Repair
+from bridge.policy.decisions import Note, Triage, TriageState
 from bridge.policy.outreach import Outreach
-from bridge.policy.record import (
-    Edition,
-    Incident,
-    Interaction,
-    InteractionState,
-    Note,
-    Outcome,
-    Peer,
-    Triage,
-    TriageState,
-    Way,
-)
+from bridge.policy.record import Edition, Incident, Interaction, InteractionState, Outcome, Peer, Way
 from bridge.policy.trust import Rule, Stream, Trust
 from bridge.web.api.model import Out
 from bridge.web.api.router import PREFIX

@@ -13,8 +13,9 @@ from bridge.pipeline import approve as stories
 from bridge.pipeline.ids import new_id
 from bridge.pipeline.preview import previewed
 from bridge.policy.approval import MAX_TARGETS, own_target
+from bridge.policy.decisions import Approval, MitigationType, Target
 from bridge.policy.mitigation import about
-from bridge.policy.record import Approval, Incident, Interaction, MitigationType, Target, derived_id
+from bridge.policy.record import Incident, Interaction, derived_id
 from bridge.store import keys
 from bridge.web.console import find
 from bridge.web.console.guard import NOT_HERE, Visit, get, post

@@ -10,9 +10,9 @@ from aiohttp import web
 from bridge.errors import ConfigError, ConflictError, UnavailableError
 from bridge.pipeline import approve as stories
 from bridge.pipeline.preview import refresh
+from bridge.policy.decisions import Approval, ApprovalState, TargetState
 from bridge.policy.lookalike import with_ascii
 from bridge.policy.mitigation import about
-from bridge.policy.record import Approval, ApprovalState, TargetState
 from bridge.policy.words import moment
 from bridge.store import keys
 from bridge.web.console import find, lists

@@ -11,7 +11,7 @@ from bridge.errors import ConfigError, MalformedError
 from bridge.iodef.model import Severity
 from bridge.pipeline import endpoints
 from bridge.pipeline.endpoints import EndpointDraft, Permitted, draft_of
-from bridge.policy.record import Endpoint, QuarantineFilter
+from bridge.policy.consumers import Endpoint, QuarantineFilter
 from bridge.policy.sessions import Role
 from bridge.policy.sign_in import digest, is_secret
 from bridge.web.console.endpoints import own, page

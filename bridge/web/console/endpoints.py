@@ -13,7 +13,7 @@ from aiohttp import web
 
 from bridge.errors import ConflictError
 from bridge.pipeline import endpoints, redeliver
-from bridge.policy.record import Attempt, Delivery, DeliveryState, Endpoint
+from bridge.policy.consumers import Attempt, Delivery, DeliveryState, Endpoint
 from bridge.policy.sessions import Role
 from bridge.policy.sign_in import digest, is_secret
 from bridge.store import keys, load

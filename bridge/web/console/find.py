@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from bridge.errors import MalformedError
+from bridge.policy.decisions import Triage
 from bridge.policy.lookalike import alike
-from bridge.policy.record import Edition, Incident, Interaction, Peer, Record, Triage
+from bridge.policy.record import Edition, Incident, Interaction, Peer, Record
 from bridge.policy.trust import Trust
 from bridge.store import keys, load
 from bridge.store.connect import Store

@@ -6,7 +6,8 @@ from typing import Final
 from aiohttp import web
 
 from bridge.pipeline.due import due
-from bridge.policy.record import Incident, Interaction, Peer, Triage, TriageState, Way
+from bridge.policy.decisions import Triage, TriageState
+from bridge.policy.record import Incident, Interaction, Peer, Way
 from bridge.store import keys, load
 from bridge.web.console import abuse, find, lists, timeline
 from bridge.web.console.guard import Visit, get

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from bridge.policy.record import Approval, Mitigation
+from bridge.policy.decisions import Approval, Mitigation
 from bridge.store import keys, load
 from bridge.store.connect import Store
 from bridge.web.console.find import Cursor, records

@@ -10,10 +10,11 @@ from aiohttp import web
 from bridge.errors import ConflictError
 from bridge.pipeline import approve as stories
 from bridge.policy.approval import own_target
+from bridge.policy.decisions import Approval, Mitigation, MitigationState, Target
 from bridge.policy.effects import effects
 from bridge.policy.lookalike import with_ascii
 from bridge.policy.mitigation import may_be_lifted
-from bridge.policy.record import Approval, Mitigation, MitigationState, Target, derived_id
+from bridge.policy.record import derived_id
 from bridge.policy.words import moment
 from bridge.store import keys
 from bridge.web.console import find, lists

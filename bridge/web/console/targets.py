@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from bridge.policy.approval import touched
+from bridge.policy.decisions import Approval, Target, TargetState
 from bridge.policy.effects import effects, is_ticked, is_vain, would
 from bridge.policy.lookalike import alike, with_ascii
 from bridge.policy.mitigation import about
-from bridge.policy.record import Approval, Target, TargetState
 from bridge.web.console import find
 from bridge.web.console.guard import Visit
 

@@ -9,8 +9,9 @@ from datetime import datetime
 from typing import Final
 
 from bridge.policy.approval import possibilities
+from bridge.policy.decisions import MitigationType
 from bridge.policy.lookalike import with_ascii
-from bridge.policy.record import Incident, Interaction, InteractionState, MitigationType, Outcome, Way
+from bridge.policy.record import Incident, Interaction, InteractionState, Outcome, Way
 from bridge.policy.standing import answers_of, standing
 from bridge.policy.trust import Trust
 from bridge.xep0268.model import Kind, Status

@@ -11,7 +11,8 @@ from bridge.errors import ConflictError
 from bridge.pipeline.retain import forget_quarantined
 from bridge.pipeline.triage import Judgement
 from bridge.pipeline.triage import triage as judge
-from bridge.policy.record import Incident, Triage, TriageState
+from bridge.policy.decisions import Triage, TriageState
+from bridge.policy.record import Incident
 from bridge.store import keys
 from bridge.web.console import find, lists
 from bridge.web.console.guard import NOT_HERE, Refusal, Visit, get, post

@@ -21,7 +21,8 @@ from bridge.pipeline import originate, tokens
 from bridge.pipeline.actors import Actor
 from bridge.pipeline.ids import new_id
 from bridge.policy.change import Change, Put
-from bridge.policy.record import Edition, Incident, Scope, incident_id
+from bridge.policy.consumers import Scope
+from bridge.policy.record import Edition, Incident, incident_id
 from bridge.store.commit import commit
 from bridge.store.connect import Durability, Store
 from bridge.web import health

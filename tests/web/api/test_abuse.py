@@ -1,6 +1,6 @@
 """What users report, over the API: shown without who reported, sent by a token that may approve."""
 
-from bridge.policy.record import Scope
+from bridge.policy.consumers import Scope
 from bridge.store.connect import Store
 from tests.pipeline.test_abuse import hear, report
 from tests.web.api.conftest import OTHER, Api

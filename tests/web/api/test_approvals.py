@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from bridge.policy.change import Change, Put
-from bridge.policy.record import Approval, ApprovalState, MitigationState, Peer, Scope, TargetState
+from bridge.policy.consumers import Scope
+from bridge.policy.decisions import Approval, ApprovalState, MitigationState, TargetState
+from bridge.policy.record import Peer
 from bridge.policy.trust import Trust
 from bridge.store import load
 from bridge.store.commit import commit

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.policy import lanes as lane_names
 from bridge.policy.change import Change, Event, Put, Queue
-from bridge.policy.record import Attempt, Delivery, DeliveryState, Scope, delivery_id
+from bridge.policy.consumers import Attempt, Delivery, DeliveryState, Scope, delivery_id
 from bridge.store import lanes, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store

@@ -14,7 +14,7 @@ from aiohttp import ClientResponse, ClientSession
 
 from bridge.pipeline import tokens
 from bridge.policy.change import Change, Event, Trim
-from bridge.policy.record import Scope
+from bridge.policy.consumers import Scope
 from bridge.store import keys
 from bridge.store.commit import commit
 from bridge.store.connect import Store

@@ -10,7 +10,9 @@ import pytest
 from lxml import etree
 
 from bridge.policy.change import Change, Put
-from bridge.policy.record import Incident, Scope, Triage
+from bridge.policy.consumers import Scope
+from bridge.policy.decisions import Triage
+from bridge.policy.record import Incident
 from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store

@@ -9,8 +9,9 @@ import pytest
 from bridge.errors import UnavailableError
 from bridge.pipeline.ids import new_id
 from bridge.policy.change import Change, Put, Queue
+from bridge.policy.consumers import Scope
 from bridge.policy.disclosure import reread
-from bridge.policy.record import Edition, Interaction, InteractionState, Outcome, Scope, Way
+from bridge.policy.record import Edition, Interaction, InteractionState, Outcome, Way
 from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from bridge.policy.change import Change, Put
-from bridge.policy.record import Peer, Scope
+from bridge.policy.consumers import Scope
+from bridge.policy.record import Peer
 from bridge.policy.trust import Trust
 from bridge.store.commit import commit
 from bridge.store.connect import Store

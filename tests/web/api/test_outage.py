@@ -8,7 +8,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from bridge.policy.change import Change, Put
-from bridge.policy.record import Endpoint, Scope
+from bridge.policy.consumers import Endpoint, Scope
 from bridge.store import keys
 from bridge.store.commit import commit
 from bridge.store.connect import Store, close, open_store

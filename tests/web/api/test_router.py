@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.pipeline import tokens
-from bridge.policy.record import Scope
+from bridge.policy.consumers import Scope
 from bridge.store.connect import Store
 from bridge.web.api import openapi, paging, table
 from bridge.web.api.router import PREFIX, Answer, Call, Route, definition

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from bridge.config import Address, HostSettings, ServerSettings, Settings, StoreSettings
 from bridge.policy.change import Change, Event, Put
-from bridge.policy.record import DeliveryState, Endpoint, Scope
+from bridge.policy.consumers import DeliveryState, Endpoint, Scope
 from bridge.store.commit import commit
 from bridge.store.connect import Store
 from bridge.web.app import serving

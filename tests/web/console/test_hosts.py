@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 from bridge.pipeline.actors import Actor, audits
 from bridge.policy.change import Change, Put
-from bridge.policy.record import Delivery, Endpoint, Peer
+from bridge.policy.consumers import Delivery, Endpoint
+from bridge.policy.record import Peer
 from bridge.policy.sessions import Role
 from bridge.policy.trust import Trust
 from bridge.store import keys, load

@@ -21,16 +21,16 @@ from bridge.config import HostSettings, ServerSettings, Settings
 from bridge.pipeline.abuse import waiting
 from bridge.pipeline.sign_in import make_link
 from bridge.policy.change import Change, Put
-from bridge.policy.record import (
+from bridge.policy.decisions import (
     Approval,
     ApprovalState,
     Mitigation,
     MitigationState,
     MitigationType,
-    Peer,
     Target,
     TargetState,
 )
+from bridge.policy.record import Peer
 from bridge.policy.sessions import Role
 from bridge.policy.trust import Trust
 from bridge.store.commit import commit
