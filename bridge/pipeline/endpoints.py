@@ -36,7 +36,7 @@ _TRIES = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointDraft:
-    """What an operator says about an endpoint; the same words as in `record.Endpoint`, not yet checked."""
+    """What an operator says about an endpoint; the same words as in `consumers.Endpoint`, not yet checked."""
 
     url: str
     hosts: Sequence[str]
