@@ -27,7 +27,6 @@ from bridge.cli.stored import (
     records,
     with_original,
 )
-from bridge.cli.timeline import possible
 from bridge.config import Settings, load_settings
 from bridge.errors import ConfigError
 from bridge.log import visible
@@ -40,6 +39,7 @@ from bridge.pipeline.related import related_to
 from bridge.policy import exports
 from bridge.policy.record import Incident, Interaction, Notices
 from bridge.policy.standing import standing
+from bridge.policy.story import possible
 from bridge.store import keys
 from bridge.store.connect import Store
 from bridge.webhooks.event import plain
