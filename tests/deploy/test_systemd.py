@@ -3,6 +3,7 @@
 systemd itself does not run here: that it hides what the units say it hides is not tested.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -150,6 +151,24 @@ def test_the_units_forbid_what_an_intruder_would_want(root: Path, commands: Comm
 
     assert not {"ptrace", "mount", "bpf", "init_module", "reboot", "setuid", "setrlimit"} & calls
     assert {"read", "futex", "clone3", "epoll_wait", "connect"} <= calls
+
+
+@pytest.mark.parametrize(("name", "steps"), [(UNITS[0], 0), (UNITS[1], 15), (UNITS[2], 15)])
+def test_deliveries_give_way_where_a_unit_lets_them_and_go_on_where_not(
+    root: Path, commands: Commands, name: str, steps: int
+) -> None:
+    program = "import os; from bridge.worker import jobs; jobs.give_way(); print(os.getpriority(0, 0))"
+    sandbox = [sys.executable, root / "tests/deploy/sandbox.py", commands("systemd") / "systemd-analyze"]
+
+    done = subprocess.run(
+        [*sandbox, root / "deploy/systemd" / name, sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=root,
+    )
+
+    assert int(done.stdout) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + steps)
 
 
 def test_the_bridge_runs_under_what_a_unit_forbids(lab: Lab, root: Path, commands: Commands) -> None:
