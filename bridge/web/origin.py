@@ -15,7 +15,8 @@ def origin(request: web.Request) -> str:
     remote = request.remote or ""
     if not _is_proxy(remote, request):
         return remote
-    said = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+    lines = request.headers.getall("X-Forwarded-For", [""])  # a proxy may add a line instead of a word
+    said = lines[-1].rpartition(",")[2].strip()
     try:
         return str(ipaddress.ip_address(said))
     except ValueError:

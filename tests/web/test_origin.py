@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
+from multidict import CIMultiDict
 
 from bridge.config import ServerSettings
 from bridge.web.origin import origin
@@ -12,10 +13,10 @@ from bridge.web.state import SERVICE
 
 
 def asked(remote: str, said: str | None, *proxies: str) -> str:
-    """The origin of a request from `remote`."""
+    """The origin of a request from `remote`; a line break in `said` begins another header of that name."""
     given: dict[str, Any] = {"trusted_proxies": proxies} if proxies else {}
     service = SimpleNamespace(settings=SimpleNamespace(server=ServerSettings(**given)))
-    headers = {} if said is None else {"X-Forwarded-For": said}
+    headers = CIMultiDict(("X-Forwarded-For", line) for line in (said or "").splitlines())
     request = make_mocked_request("GET", "/", headers=headers, app={SERVICE: service})  # type: ignore[arg-type]
     return origin(request.clone(remote=remote))
 
@@ -27,6 +28,7 @@ def asked(remote: str, said: str | None, *proxies: str) -> str:
         ("::1", "2001:db8::1", (), "2001:db8::1"),
         ("127.0.0.1", None, (), "127.0.0.1"),
         ("127.0.0.1", "198.51.100.1, 192.0.2.1", (), "192.0.2.1"),
+        ("127.0.0.1", "198.51.100.1\n192.0.2.1", (), "192.0.2.1"),
         ("127.0.0.1", "<script>", (), "127.0.0.1"),
         ("10.0.0.2", "192.0.2.1", (), "10.0.0.2"),
         ("10.0.0.2", "192.0.2.1", ("10.0.0.0/24",), "192.0.2.1"),
