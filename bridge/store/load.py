@@ -227,14 +227,15 @@ async def older(store: Store, index: str, *, than: datetime, limit: int, offset:
 
 
 async def tallies(store: Store, host: str, telling: Telling) -> tuple[Tally, ...]:
-    """What the admins of a host are still to be told."""
+    """What the admins of a host are still to be told; what a newer release counts waits for its workers."""
     async with reaching(store):
         counts: Any = await store.redis.hgetall(keys.tallies(host, telling))
+    kinds: dict[str, Kind | AbuseKind] = {str(kind): kind for kind in (*Kind, *AbuseKind)}
     found = []
     for member, count in counts.items():
         word, _, peer = member.decode().partition(" ")
-        kind = AbuseKind(word) if word in set(AbuseKind) else Kind(word)
-        found.append(Tally(host=host, telling=telling, peer=peer, kind=kind, count=int(count)))
+        if word in kinds:
+            found.append(Tally(host=host, telling=telling, peer=peer, kind=kinds[word], count=int(count)))
     return tuple(found)
 
 

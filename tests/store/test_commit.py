@@ -111,6 +111,15 @@ async def test_tallies_add_up_whoever_counts_and_are_gone_when_all_is_told(store
     assert not await store.redis.exists(keys.tallies("a.test", Telling.DIGEST))
 
 
+async def test_what_a_newer_release_tallies_stops_nobody_from_telling_the_rest(store: Store) -> None:
+    one = Tally(host="a.test", telling=Telling.NOTICE, peer="b.test", kind=Kind.REPORT)
+    await store.redis.hset(keys.tallies("a.test", Telling.NOTICE), "novelty b.test", "1")
+
+    await commit(store, Change(tallies=(one,)))
+
+    assert await load.tallies(store, "a.test", Telling.NOTICE) == (one,)
+
+
 async def test_a_mark_moves_an_interaction_on_without_its_version_and_passes_over_a_missing_one(
     store: Store, make_interaction: MakeInteraction
 ) -> None:
