@@ -88,6 +88,12 @@ async def _room(store: Store, endpoints: Sequence[Endpoint], *, now: datetime) -
     )
 
 
+async def move(lane: str, items: Sequence[bytes]) -> Sent:
+    """Move a lane's items to the queue of deliveries: the release before it queued them as `outgoing`."""
+    appends = tuple(Append(queue=Queue.DELIVERIES, lane=lane, item=json.loads(item)) for item in items)
+    return Sent(len(items), Change(appends=appends))
+
+
 async def fan_out(store: Store, host: str, items: Sequence[bytes], *, now: datetime) -> Sent:
     """Hand the host's new events on to the lanes of the endpoints that want them; `items` only ring for that."""
     name = keys.fanout(host)

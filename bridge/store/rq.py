@@ -1,4 +1,4 @@
-"""RQ as this project uses it: two queues, one kind of job, nothing else of what RQ can do.
+"""RQ as this project uses it: a few queues, one kind of job, nothing else of what RQ can do.
 
 House rules: a job names a function and two words, never a document; no Retry, no scheduler, no `unique`; only
 the function in `ALLOWED` ever runs, whatever stands in the store.

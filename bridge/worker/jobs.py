@@ -22,7 +22,7 @@ from bridge import config
 from bridge.clients.endpoint import EndpointClient
 from bridge.clients.prosody import ProsodyClient, keys_of
 from bridge.pipeline import mitigate, persons, publish
-from bridge.pipeline.deliver_events import Deliveries, fan_out
+from bridge.pipeline.deliver_events import Deliveries, fan_out, move
 from bridge.pipeline.process import process
 from bridge.pipeline.recover import set_aside
 from bridge.pipeline.send_stanzas import send_stanzas
@@ -139,6 +139,8 @@ def _outgoing(store: Store, prosody: ProsodyClient, settings: config.Settings) -
         "approval": LaneKind(call=approvals, items_per_call=1),
         "lists": LaneKind(call=lists, items_per_call=64),
         SIGN_IN: LaneKind(call=sign_in, items_per_call=1),
+        "events": LaneKind(call=move, items_per_call=64),
+        "endpoint": LaneKind(call=move, items_per_call=64),
     }
     return OutgoingStories(kinds=kinds, set_aside=partial(_set_aside, store))
 

@@ -4,11 +4,14 @@ import asyncio
 import json
 from collections.abc import Sequence
 from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 from bridge.policy.change import Append, Change, Queue, Sent
+from bridge.store import lanes
 from bridge.store.commit import Lease, commit
 from bridge.store.connect import Store
+from bridge.worker import jobs
 from bridge.worker.outgoing import LaneKind, OutgoingStories, drain_outgoing
 
 
@@ -77,3 +80,29 @@ async def test_calls_to_one_host_never_overlap_and_carry_what_queued_meanwhile(
 
     assert calls == [1, 64, 36]
     assert await eyes.nothing_left()
+
+
+async def test_what_the_release_before_queued_for_endpoints_moves_to_the_queue_it_has_now(
+    store: Store, eyes: Any
+) -> None:
+    items = {"endpoint:e": {"id": "e-h-1", "host": "h", "sequence": 1}, "events:h": {"id": "events:h-1"}}
+    for lane, item in items.items():
+        await eyes.put(lane, item, queue=Queue.OUTGOING)
+    settings: Any = SimpleNamespace(
+        hosts={}, policy=SimpleNamespace(answer_page_days=1), server=SimpleNamespace(public_url="")
+    )
+    prosody: Any = None
+    stop = asyncio.Event()
+    stories = jobs._outgoing(store, prosody, settings)
+
+    async def all_moved() -> bool:
+        return [await lanes.waiting(store, Queue.DELIVERIES, lane) for lane in items] == [1, 1]
+
+    draining = asyncio.create_task(drain_outgoing(store, Queue.OUTGOING, "d", stop, stories))
+    await eyes.until(all_moved)
+    stop.set()
+    await draining
+
+    taken = await lanes.take(store, Queue.DELIVERIES, "d", max_lanes=2, is_idle=True)
+    assert {lease.lane: json.loads(lease.items[0]) for lease in taken.leases} == items
+    assert not await store.redis.exists("ib:lanes:outgoing")
