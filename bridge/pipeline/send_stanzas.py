@@ -158,7 +158,7 @@ async def _tell_admins(
     tallies = await load.tallies(store, host, telling)
     if not tallies:
         return Change()
-    if now < (notice.may_tell_at(notices, telling) or now):  # several workers asked for a look at once
+    if now < notice.may_tell_at(notices, telling, now=now):  # several workers asked for a look at once
         return Change(timers=(notice.look(notices, telling, now=now),))
     open_approvals = await load.count(store, keys.approvals_open(host))
     await _notify(prosody, host, item, notice.text(host, telling, tallies, open_approvals=open_approvals))

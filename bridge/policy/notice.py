@@ -6,7 +6,7 @@ strangers only in a digest, at most hourly.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from bridge.policy import lanes
 from bridge.policy.abuse_record import AbuseKind
@@ -17,6 +17,7 @@ from bridge.xep0268.model import Kind
 
 NOTICE_SECONDS = 60
 DIGEST_SECONDS = 3600
+_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 _MOST_LINES = 20
 _MOST_BYTES = 1000  # of lines; Prosody takes a message of 2000 bytes, and a domain may have a thousand
 
@@ -42,16 +43,21 @@ def note_draft(notices: Notices, domain: str, kind: AbuseKind, *, now: datetime)
 def look(notices: Notices, telling: Telling, *, now: datetime) -> Timer:
     """Look at what waits as soon as the admins may be told again."""
     item = {"id": f"{telling}-{now.timestamp()}", "interaction": None, "notice": telling}
-    due_at = max(now, may_tell_at(notices, telling) or now)
+    due_at = may_tell_at(notices, telling, now=now)
     return Timer(name=f"{telling}-{notices.host}", due_at=due_at, append=lanes.outgoing(notices.host, item))
 
 
-def may_tell_at(notices: Notices, telling: Telling) -> datetime | None:
-    """When the admins may be told again; None: they were never told."""
+def may_tell_at(notices: Notices, telling: Telling, *, now: datetime) -> datetime:
+    """When the admins may be told again; it may be past, and stays the same until they are told.
+
+    (So that what comes in all the time never puts a look at it off, whosever clock is ahead.)
+    """
     is_digest = telling is Telling.DIGEST
     told_at = notices.digest_told_at if is_digest else notices.told_at
-    seconds = DIGEST_SECONDS if is_digest else NOTICE_SECONDS
-    return told_at and told_at + timedelta(seconds=seconds)
+    pause = timedelta(seconds=DIGEST_SECONDS if is_digest else NOTICE_SECONDS)
+    if told_at is None or told_at > now + pause:  # never, or by a clock that was set back since
+        return _LONG_AGO
+    return told_at + pause
 
 
 def told(notices: Notices, telling: Telling, tallies: Sequence[Tally], *, now: datetime) -> Change:

@@ -84,7 +84,7 @@ class Chat:
         tallies = self.waiting(telling)
         if not tallies:
             return
-        if self.now < (may_tell_at(self.notices, telling) or self.now):
+        if self.now < may_tell_at(self.notices, telling, now=self.now):
             self.commit(Change(timers=(look(self.notices, telling, now=self.now),)))
             return
         self.messages.append((self.now, telling, text("a.test", telling, tallies)))
@@ -130,6 +130,22 @@ def test_what_is_counted_while_a_message_is_sent_goes_on_waiting() -> None:
     assert chat.messages == []
     chat.wait(NOTICE_SECONDS)
     assert [message.splitlines()[1] for _, _, message in chat.messages] == ["b.test: 1 report"]
+
+
+def test_a_stream_of_incidents_never_puts_the_look_at_them_off() -> None:
+    told_at = NOW - timedelta(days=1)
+    for notices in (Notices(host="a.test"), Notices(host="a.test", told_at=told_at)):
+        looks = [look(notices, Telling.NOTICE, now=NOW + timedelta(seconds=n)).due_at for n in range(3)]
+        assert looks == [looks[0]] * 3
+        assert looks[0] < NOW
+
+
+def test_admins_told_by_a_clock_that_was_set_back_since_are_told_all_the_same() -> None:
+    chat = Chat(Notices(host="a.test", told_at=NOW + timedelta(days=365)))
+    chat.receive(interaction(rule=Rule.NOTIFY))
+    chat.wait(0)
+    assert len(chat.messages) == 1
+    assert chat.notices.told_at == NOW
 
 
 def test_those_who_sent_most_come_first() -> None:
