@@ -17,7 +17,6 @@ from bridge.policy.consumers import Scope
 from bridge.policy.record import Record
 from bridge.store import keys
 from bridge.web.api import paging
-from bridge.web.api.approvals import pages
 from bridge.web.api.model import Body, Domain, Out, PageQuery
 from bridge.web.api.router import Answer, Call, Route, not_found
 
@@ -110,7 +109,7 @@ async def list_drafts(call: Call) -> Answer:
     def is_wanted(one: Record) -> bool:
         return isinstance(one, AbuseDraft) and query.state in {None, one.state}
 
-    found, last = await pages(
+    found, last = await paging.records(
         call.store,
         [index(host) for host in hosts],
         keys.abuse_draft,

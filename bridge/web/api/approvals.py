@@ -3,7 +3,6 @@
 House rule: what is offered and what it touches here is shown to whoever may read; deciding takes the scope `approve`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Self
 
@@ -18,15 +17,12 @@ from bridge.policy.effects import effects, would
 from bridge.policy.mitigation import ProtectedError, about
 from bridge.policy.record import Record
 from bridge.store import keys, load
-from bridge.store.connect import Store
 from bridge.web.api import paging
 from bridge.web.api.incidents import known_incident
 from bridge.web.api.model import Body, Domain, Json, Line, Out, PageQuery, Text
-from bridge.web.api.paging import Position
 from bridge.web.api.router import PREFIX, Answer, Call, Route, invalid, not_found
 
 TAG: Final = "approvals"
-_MOST_PAGES: Final = 10
 _MOST_NAMED: Final = 4 * MAX_TARGETS
 _LONGEST: Final = timedelta(days=3650)
 
@@ -156,37 +152,6 @@ class ActBody(Body):
     reason: Annotated[Text, Field(max_length=1000)] = Field(default="", description="For yourselves.")
 
 
-async def pages(
-    store: Store,
-    indexes: Sequence[str],
-    name_of: Callable[[str], keys.RecordName],
-    is_wanted: Callable[[Record], bool],
-    *,
-    limit: int,
-    before: Position | None,
-) -> tuple[list[Record], Position | None]:
-    """A page of several hosts' records that are wanted, newest first, and where it ended; None: there are no more."""
-    found: list[Record] = []
-    for _ in range(_MOST_PAGES):
-        entries = await paging.newest(store, indexes, limit=limit, before=before)
-        names = [name_of(member) for member, _ in entries]
-        records: Mapping[keys.RecordName, Record | None] = (
-            (await load.fetch(store, names=names)).records if names else {}
-        )
-        for number, (member, score) in enumerate(entries, start=1):
-            before = (score, member)
-            record = records[name_of(member)]
-            if record is not None and is_wanted(record):
-                found.append(record)
-            if len(found) == limit and number < len(entries):
-                return found, before
-        if len(entries) < limit:
-            return found, None
-        if len(found) == limit:
-            break
-    return found, before
-
-
 async def list_approvals(call: Call) -> Answer:
     """A page of approvals."""
     query: ApprovalsQuery = call.query
@@ -197,7 +162,7 @@ async def list_approvals(call: Call) -> Answer:
     def is_wanted(one: Record) -> bool:
         return isinstance(one, Approval) and query.state in {None, one.state}
 
-    found, last = await pages(
+    found, last = await paging.records(
         call.store,
         [index(host) for host in hosts],
         keys.approval,

@@ -3,7 +3,6 @@
 House rule: a delivery belongs to the host whose event it delivers; who may not see that host does not see it.
 """
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Final, Self
 
@@ -11,15 +10,11 @@ from pydantic import Field
 
 from bridge.pipeline import redeliver
 from bridge.policy.consumers import Attempt, Delivery, DeliveryState, Scope, Token
-from bridge.policy.record import Record
 from bridge.store import keys, load
-from bridge.store.connect import Store
 from bridge.web.api.model import Out
-from bridge.web.api.paging import Position
 from bridge.web.api.router import Answer, Call, Route, not_found
 
 TAG: Final = "deliveries"
-_MOST_PAGES: Final = 10
 
 
 class DeliveryItem(Out):
@@ -72,34 +67,6 @@ class DeliveryView(DeliveryItem):
 def may(token: Token, host: str) -> bool:
     """Whether a token is good for a host, also for one that is no longer configured."""
     return not token.hosts or host in token.hosts
-
-
-async def walk(
-    store: Store,
-    index: str,
-    name_of: Callable[[str], keys.RecordName],
-    is_wanted: Callable[[Record], bool],
-    *,
-    limit: int,
-    before: Position | None,
-) -> tuple[list[Record], Position | None]:
-    """A page of an index's records that are wanted, newest first, and where it ended; None: at the end of the index."""
-    found: list[Record] = []
-    for _ in range(_MOST_PAGES):
-        entries = await load.page(store, index, limit=limit, before=before)
-        records = (await load.fetch(store, names=[name_of(member) for member, _ in entries])).records
-        for number, (member, score) in enumerate(entries, start=1):
-            before = (score, member)
-            record = records[name_of(member)]
-            if record is not None and is_wanted(record):
-                found.append(record)
-            if len(found) == limit and number < len(entries):
-                return found, before
-        if len(entries) < limit:
-            return found, None
-        if len(found) == limit:
-            break
-    return found, before
 
 
 async def known_delivery(call: Call) -> Delivery:

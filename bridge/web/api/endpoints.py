@@ -13,7 +13,7 @@ from bridge.policy.consumers import Delivery, DeliveryState, Endpoint, Scope
 from bridge.policy.record import Record
 from bridge.store import keys, load
 from bridge.web.api import paging
-from bridge.web.api.deliveries import DeliveryItem, DeliveryPage, may, walk
+from bridge.web.api.deliveries import DeliveryItem, DeliveryPage, may
 from bridge.web.api.endpoint_models import (
     DeliveriesQuery,
     EndpointNew,
@@ -77,9 +77,9 @@ async def list_endpoints(call: Call) -> Answer:
     def is_wanted(one: Record) -> bool:
         return isinstance(one, Endpoint) and any(may(call.token, host) for host in one.hosts)
 
-    found, last = await walk(
+    found, last = await paging.records(
         call.store,
-        keys.ENDPOINTS,
+        [keys.ENDPOINTS],
         keys.endpoint,
         is_wanted,
         limit=call.query.limit,
@@ -173,9 +173,9 @@ async def list_deliveries(call: Call) -> Answer:
     def is_wanted(one: Record) -> bool:
         return isinstance(one, Delivery) and may(call.token, one.host) and state in {None, one.state}
 
-    found, last = await walk(
+    found, last = await paging.records(
         call.store,
-        index,
+        [index],
         keys.delivery,
         is_wanted,
         limit=query.limit,

@@ -11,7 +11,6 @@ from bridge.policy.decisions import Mitigation, MitigationState, MitigationType
 from bridge.policy.record import Record
 from bridge.store import keys, load
 from bridge.web.api import paging
-from bridge.web.api.approvals import pages
 from bridge.web.api.model import Body, Domain, Out, PageQuery, Text
 from bridge.web.api.router import Answer, Call, Route, not_found
 
@@ -87,7 +86,7 @@ async def list_mitigations(call: Call) -> Answer:
             and query.active in {None, one.is_active}
         )
 
-    found, last = await pages(
+    found, last = await paging.records(
         call.store,
         [index(host) for host in hosts],
         keys.mitigation,

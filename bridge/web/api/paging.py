@@ -10,15 +10,17 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from bridge.store import load
+from bridge.policy.record import Record
+from bridge.store import keys, load
 from bridge.store.connect import Store
 from bridge.web.problems import ProblemError, invalid
 
 Position = tuple[int, str]
 _HIGHEST: Final = 2**53
+_MOST_PAGES: Final = 10  # read in search of what a filter wants; then the page ends early
 
 
 def encode(parts: Sequence[str | int], *, of: str) -> str:
@@ -88,3 +90,34 @@ async def newest(
     pages = await asyncio.gather(*(load.page(store, index, limit=limit, before=before) for index in indexes))
     entries = [entry for page in pages for entry in page]
     return sorted(entries, key=lambda entry: (entry[1], entry[0]), reverse=True)[:limit]
+
+
+async def records(
+    store: Store,
+    indexes: Sequence[str],
+    name_of: Callable[[str], keys.RecordName],
+    is_wanted: Callable[[Record], bool],
+    *,
+    limit: int,
+    before: Position | None,
+) -> tuple[list[Record], Position | None]:
+    """A page of several indexes' records that are wanted, newest first, and where it ended; None: there are no more."""
+    found: list[Record] = []
+    for _ in range(_MOST_PAGES):
+        entries = await newest(store, indexes, limit=limit, before=before)
+        names = [name_of(member) for member, _ in entries]
+        known: Mapping[keys.RecordName, Record | None] = (
+            (await load.fetch(store, names=names)).records if names else {}
+        )
+        for number, (member, score) in enumerate(entries, start=1):
+            before = (score, member)
+            record = known[name_of(member)]
+            if record is not None and is_wanted(record):
+                found.append(record)
+            if len(found) == limit and number < len(entries):
+                return found, before
+        if len(entries) < limit:
+            return found, None
+        if len(found) == limit:
+            break
+    return found, before
