@@ -1,6 +1,7 @@
 """Deciding on a real store: what cannot be hidden, and what takes the same way."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -11,13 +12,18 @@ from bridge.config import PolicySettings
 from bridge.pipeline.process import process
 from bridge.pipeline.receive import Intake, Relayed, receive
 from bridge.policy.change import Change, Put, Queue
+from bridge.policy.consumers import Attempt, DeliveryState
+from bridge.policy.deliver import first
 from bridge.policy.record import Peer
 from bridge.policy.trust import Trust
-from bridge.store import lanes
+from bridge.store import keys, lanes, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store
 from tests.policy.conftest import NOW, SECURE, stanza
+from tests.system.reports import report
 
+REPORTS = 192  # more than what a store keeps packed in one piece
+MOST_BYTES = 4096
 LENIENT = PolicySettings(quota_per_minute=10**6, quota_burst=10**6, quota_strangers_burst=10**6)
 Work = Callable[..., Awaitable[list[dict[str, Any]]]]
 
@@ -95,3 +101,25 @@ async def test_unknown_and_not_allowed_cost_the_same_round_trips(store: Store, w
     unknown = await calls("0BF5D2CE-7C90-4860-BEF2-43A7D777D5FF")
 
     assert abs(not_allowed - unknown) <= 1  # one incident more is read, in the same round trip
+
+
+async def test_a_report_of_the_specification_s_size_with_its_delivery_and_all_indexes_takes_4_kib(
+    store: Store, work: Work
+) -> None:
+    await trust(store, "b.test")
+    for start in range(0, REPORTS, 32):
+        await work(*(report(number) for number in range(start, start + 32)))
+    events = await load.events(store, "a.test", after=0, limit=2 * REPORTS)
+    assert len(events) == REPORTS
+    took = Attempt(at=NOW, duration_ms=12, status=204)
+    for _, event in events:
+        waits = first("ep_a", event, host="a.test", now=NOW)
+        done = replace(waits, state=DeliveryState.DELIVERED, tries=1, attempts=(took,), next_at=None)
+        await commit(store, Change(puts=(Put(None, done),)))
+
+    used = 0
+    for kept in (f"{keys.PREFIX}r:*", f"{keys.PREFIX}i:*"):
+        async for key in store.redis.scan_iter(match=kept, count=1000):
+            used += await store.redis.memory_usage(key, samples=0) or 0
+
+    assert 1000 < used / REPORTS <= MOST_BYTES
