@@ -23,7 +23,9 @@ from bridge.config import (
 from bridge.policy.stages import Stage, counts
 from bridge.webhooks.event import EventType
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+READMES = ("README.md", "deploy/README.md", "prosody_module/mod_incident_bridge/README.md")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def settings() -> set[str]:
@@ -87,11 +89,35 @@ def test_every_type_of_event_stands_in_the_readme_and_nothing_else() -> None:
     assert set(re.findall(r"`([a-z]+\.[a-z]+)`", table)) == {one.value for one in EventType}
 
 
-@pytest.mark.parametrize(
-    "path", ["LICENSE", "deploy/README.md", "prosody_module/mod_incident_bridge/README.md"]
-)
-def test_what_the_readme_points_to_is_there(path: str) -> None:
-    assert (Path(__file__).parents[1] / path).is_file()
+@pytest.mark.parametrize("path", READMES[:2])
+def test_every_command_in_a_block_of_a_readme_can_be_typed(path: str) -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / path).read_text(encoding="utf-8"), re.DOTALL)
+    typed = re.findall(r"^(?:\S*/)?incident-bridge ([^|>#\n]+)", "\n".join(blocks), re.MULTILINE)
+    assert len(typed) > 2
+    for words in typed:
+        parser().parse_args(shlex.split(words))
+
+
+@pytest.mark.parametrize("path", READMES)
+def test_what_a_readme_points_to_is_there(path: str) -> None:
+    text = (ROOT / path).read_text(encoding="utf-8")
+    targets = [one for one in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in one]
+    for file, _, heading in (one.partition("#") for one in targets):
+        found = (ROOT / path).parent / file if file else ROOT / path
+        assert found.exists(), file
+        if heading:
+            assert heading in headings(found.read_text(encoding="utf-8")), f"{file}#{heading}"
+
+
+def headings(text: str) -> set[str]:
+    """What a link may name in a page, as the forges make it of its headings."""
+    titles = re.findall(r"^#+ (.+)$|^(.+)\n=+$", text, re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 -]", "", (one or two).lower()).replace(" ", "-") for one, two in titles}
+
+
+def test_the_licence_that_the_readme_names_is_there() -> None:
+    assert "MIT licence" in README
+    assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("MIT License")
 
 
 def test_metrics_are_written_in_the_text_format_with_their_labels() -> None:
