@@ -39,13 +39,22 @@ async def show_domains(request: web.Request) -> web.Response:
 
 
 async def _body(service: Service, host: str) -> bytes:
+    """Return the list that was made last or is being made, however many ask for it at once."""
     now = asyncio.get_running_loop().time()
-    made_at, body = service.lists.get(host, (0.0, b""))
-    if not made_at or now - made_at >= _KEPT_SECONDS:
-        listed = await published_by(service.store, host, now=datetime.now(UTC))
-        body = plain_text(listed.entries).encode()
-        service.lists[host] = (now, body)
-    return body
+    known = service.lists.get(host)
+    if known is not None:
+        made_at, making = known
+        is_bad = making.done() and (now - made_at >= _KEPT_SECONDS or making.exception() is not None)
+        if not is_bad:
+            return await asyncio.shield(making)
+    making = asyncio.create_task(_make(service, host))
+    service.lists[host] = now, making
+    return await asyncio.shield(making)  # who goes away does not stop it for the others
+
+
+async def _make(service: Service, host: str) -> bytes:
+    listed = await published_by(service.store, host, now=datetime.now(UTC))
+    return plain_text(listed.entries).encode()
 
 
 def routes() -> list[web.RouteDef]:

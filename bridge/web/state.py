@@ -1,5 +1,6 @@
 """What the handlers of one service process share."""
 
+import asyncio
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -23,7 +24,7 @@ class Service:
     Attributes:
         health: None until the first look succeeded, and after a look that failed.
         keys: the decoded secrets of each host.
-        lists: by host, when its published list was last made, by the loop's clock, and its bytes.
+        lists: by host, when making its published list last began, by the loop's clock, and the task that does.
         times: what took how long here since the newest look.
     """
 
@@ -35,7 +36,7 @@ class Service:
     problem: str = "the service is starting"
     rates: Rates = field(default_factory=Rates)
     streams: Streams = field(default_factory=Streams)
-    lists: dict[str, tuple[float, bytes]] = field(default_factory=dict)
+    lists: dict[str, tuple[float, asyncio.Task[bytes]]] = field(default_factory=dict)
     times: list[Time] = field(default_factory=list)
 
     def reasons(self) -> list[str]:

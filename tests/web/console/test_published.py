@@ -1,5 +1,6 @@
 """The page of the lists, and what everybody may fetch."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,8 +8,10 @@ import pytest
 from aiohttp import web
 
 from bridge.config import HostSettings, Settings
+from bridge.errors import UnavailableError
 from bridge.pipeline import publish
 from bridge.policy.change import Change, Put
+from bridge.policy.publish import Published
 from bridge.policy.record import Peer
 from bridge.policy.sessions import Role
 from bridge.policy.trust import Trust
@@ -76,17 +79,17 @@ async def test_what_may_not_be_said_is_refused(
     assert await addresses(store, host) == set()
 
 
+def service(store: Store) -> Service:
+    hosts = {"a.test": HostSettings(secrets=(), publish_lists=True), "b.test": HostSettings(secrets=())}
+    durability = Durability(mode="disk", problems=(), fix=())
+    return Service(settings=Settings(hosts=hosts), store=store, durability=durability, keys={})
+
+
 async def test_who_opted_in_is_read_by_everybody_and_asked_again_in_vain_while_nothing_changes(
     store: Store, aiohttp_client: Any
 ) -> None:
-    hosts = {"a.test": HostSettings(secrets=(), publish_lists=True), "b.test": HostSettings(secrets=())}
     app = web.Application()
-    app[SERVICE] = Service(
-        settings=Settings(hosts=hosts),
-        store=store,
-        durability=Durability(mode="disk", problems=(), fix=()),
-        keys={},
-    )
+    app[SERVICE] = service(store)
     app.add_routes(lists.routes())
     client = await aiohttp_client(app)
     peer_rules = Settings().policy
@@ -109,3 +112,36 @@ async def test_who_opted_in_is_read_by_everybody_and_asked_again_in_vain_while_n
     assert (after.status, await after.text()) == (200, "")
     for host in ("b.test", "c.test"):
         assert (await client.get(f"/lists/{host}/domains.txt")).status == 404
+
+
+async def test_the_store_is_asked_once_however_many_ask_for_a_list_at_the_same_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+    is_away = True
+
+    async def published_by(store: Store, host: str, *, now: datetime) -> Published:
+        asked.append(host)
+        begun.set()
+        await goes_on.wait()
+        if is_away:
+            raise UnavailableError("the store is away")
+        return await publish.published_by(store, host, now=now)
+
+    monkeypatch.setattr(lists, "published_by", published_by)
+    made = service(store)
+
+    async def ask(times: int) -> list[bytes | BaseException]:
+        asking = [asyncio.create_task(lists._body(made, "a.test")) for _ in range(times)]
+        await asyncio.wait_for(begun.wait(), 30)
+        asking.pop(0).cancel()  # who asked first goes away, and stops nobody's
+        goes_on.set()
+        return await asyncio.gather(*asking, return_exceptions=True)
+
+    failed = await ask(20)
+    assert (len(asked), {type(one) for one in failed}) == (1, {UnavailableError})
+    is_away = False
+    for each in (asked, begun, goes_on):
+        each.clear()
+    assert (await ask(20), asked) == ([b""] * 19, ["a.test"])
