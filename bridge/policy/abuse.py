@@ -1,8 +1,8 @@
 """What users report about others becomes one draft for each accused domain and kind of abuse (XEP-0377 0.4.1).
 
 House rules: a user counts once about each JID, and only within the quota; everything that is kept has a bound; what a
-user did not agree to pass on is counted, shown to the operators, and never part of a document; a user's words go into
-a document only as such.
+user did not agree to pass on is counted, shown to the operators, and never part of a document, nor is what is about an
+admin of this host; a user's words go into a document only as such.
 """
 
 import hashlib
@@ -103,6 +103,8 @@ def bucket_name(reporter: str) -> str:
 
 def hear(state: State, report: UserReport, *, now: datetime) -> tuple[State, Heard]:
     """Add one report to its draft."""
+    if report.is_admin:
+        report = replace(report, may_go_to_origin=False, may_go_to_others=False)
     state, is_within = _within_quota(state, report.reporter, now)
     if not is_within:
         return state, Heard.OVER_QUOTA
@@ -209,6 +211,8 @@ def objection(draft: AbuseDraft) -> str | None:
         return "it was sent, and nothing came since"
     if draft.state is DraftState.DISMISSED:
         return "it was dismissed, and nothing came since"
+    if not draft.agreed and any(one.is_admin for one in draft.accused):
+        return "it is about an admin of this server; look into it here"
     if not draft.agreed:
         return (
             f"none of the users who reported it agreed that it be passed on to {draft.domain}; "
@@ -232,16 +236,15 @@ def identity(draft: AbuseDraft) -> IncidentId:
 
 def document(draft: AbuseDraft, *, with_words: bool) -> Document:
     """Write what may be told to the accused domain; every word is ours but what users wrote, if that is wanted."""
-    told = tuple(one for one in draft.accused if one.agreed)
-    total = sum(one.agreed for one in told)
+    told, names = draft.told, {one.jid for one in draft.told}
     is_for_others = all(one.agreed == one.agreed_others for one in told)
-    words = tuple(one for one in draft.words if one.agreed) if with_words else ()
+    words = tuple(one for one in draft.words if one.agreed and one.jid in names) if with_words else ()
     return Document(
         identity=identity(draft),
         restriction=Restriction.NEED_TO_KNOW if is_for_others else Restriction.PRIVATE,
         descriptions=(
             Text(
-                text=f"Users of {draft.host} reported {headline(draft)}: {count(total, 'report')} "
+                text=f"Users of {draft.host} reported {headline(draft)}: {count(draft.agreed, 'report')} "
                 f"about {count(len(told), 'address', 'addresses')}"
             ),
         ),
@@ -270,8 +273,7 @@ def _source(accused: Accused) -> Source:
 
 def only_to(draft: AbuseDraft) -> tuple[str, ...]:
     """The only peers that may ever have what is sent of a draft; empty: any, all users agreed to that."""
-    told = [one for one in draft.accused if one.agreed]
-    return () if all(one.agreed == one.agreed_others for one in told) else (draft.domain,)
+    return () if all(one.agreed == one.agreed_others for one in draft.told) else (draft.domain,)
 
 
 def thanks(draft: AbuseDraft) -> str:

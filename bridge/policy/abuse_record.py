@@ -105,9 +105,14 @@ class AbuseDraft:
         return sum(one.reports for one in self.accused) + self.left_out
 
     @property
+    def told(self) -> tuple[Accused, ...]:
+        """Those of whom the accused domain may be told; an admin of this host, wherever the account is, never."""
+        return tuple(one for one in self.accused if one.agreed and not one.is_admin)
+
+    @property
     def agreed(self) -> int:
         """How many of them may be sent to the accused domain."""
-        return sum(one.agreed for one in self.accused)
+        return sum(one.agreed for one in self.told)
 
     @property
     def reporters(self) -> int:

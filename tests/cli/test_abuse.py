@@ -45,7 +45,7 @@ def test_what_users_report_is_listed_and_shown_as_what_it_is(cli: Any, users: An
     listed = cli("abuse", "list")
     assert listed.code == 0
     rows = sorted(line.split()[1:5] for line in listed.out.splitlines()[1:] if line)
-    assert rows == [["b.test", "spam", "2", "1"], [HOST, "spam", "1", "1"]]
+    assert rows == [["b.test", "spam", "2", "1"], [HOST, "spam", "1", "0"]]
     shown = cli("abuse", "show", "b.test")
     assert "spam@b.test: 2 reports, 1 may be passed on" in shown.out
     assert "(not to be passed on)" in shown.out

@@ -178,6 +178,24 @@ def test_this_server_and_its_admins_are_shown_and_never_a_proposal() -> None:
     assert "this server itself" in str(abuse.objection(draft))
 
 
+def test_nothing_about_an_admin_of_this_server_goes_to_the_server_of_their_account() -> None:
+    words = {"text": "look at this", "is_admin": True, "may_go_to_others": True}
+    draft = draft_of(report(jid="boss@b.test", **words))
+    assert "an admin of this server" in str(abuse.objection(draft))
+    assert not draft.may_be_sent
+    both = draft_of(report(jid="boss@b.test", **words), report("bob"))
+    assert "boss" not in told(both, with_words=True)
+    assert "look at this" not in told(both, with_words=True)
+    assert (both.reports, both.agreed) == (2, 1)
+
+
+def test_nothing_about_somebody_who_became_an_admin_meanwhile_is_sent() -> None:
+    later = report("carol", jid="boss@b.test", is_admin=True)
+    draft = draft_of(report(jid="boss@b.test", text="look at this"), report("bob"), later)
+    assert "boss" not in told(draft, with_words=True)
+    assert "look at this" not in told(draft, with_words=True)
+
+
 def test_what_comes_after_a_yes_waits_again_and_belongs_to_the_same_incident() -> None:
     state = heard([report()])
     (draft,) = state.drafts.values()
