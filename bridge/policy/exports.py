@@ -43,9 +43,9 @@ def log(incident: Incident, document: Document, interactions: Iterable[Interacti
         interactions: all about it; only what went out, and what came back for that, is told.
 
     Raises:
-        ConfigError: another server reported it.
+        ConfigError: another server reported it, or it is made of reports whose users did not agree to that.
     """
-    _is_ours(incident)
+    _may_be_published(incident)
     lines = [
         f"Incident {quoted(document.identity.text)} reported by {ascii_form(incident.host)}",
         "",
@@ -68,7 +68,7 @@ def xarf(incident: Incident, document: Document, interactions: Iterable[Interact
     """Write one XARF v4 report for each source, with the log as evidence; the same source has the same id again.
 
     Raises:
-        ConfigError: another server reported it.
+        ConfigError: as for `log`.
     """
     text = log(incident, document, interactions).encode()
     emails = [one for contact in document.contacts for one in contact.emails]
@@ -103,9 +103,13 @@ def xarf(incident: Incident, document: Document, interactions: Iterable[Interact
     ]
 
 
-def _is_ours(incident: Incident) -> None:
+def _may_be_published(incident: Incident) -> None:
     if not incident.is_own:
         raise ConfigError(f"{incident.reporter} reported it, so it is for {incident.reporter} to publish")
+    if incident.only_to:
+        raise ConfigError(
+            f"the users whose reports it is made of agreed that {', '.join(incident.only_to)} be told, and nobody else"
+        )
 
 
 def _report_id(incident: Incident, source: Source) -> uuid.UUID:

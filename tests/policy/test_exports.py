@@ -104,3 +104,9 @@ def test_xarf_holds_with_whatever_a_document_says() -> None:
     assert made[0]["reporter"]["contact"] == "noc@a.test"
     assert made[0]["timestamp"] == (NOW - timedelta(days=1)).isoformat().replace("+00:00", "Z")
     assert reference.parse(made[0]).errors == []
+
+
+def test_what_users_agreed_to_for_one_server_is_for_no_list_and_no_hoster() -> None:
+    for form in (log, xarf):
+        with pytest.raises(ConfigError, match=r"b\.test be told, and nobody else"):
+            form(replace(OWN, only_to=("b.test",)), DOING, [FIRST])
