@@ -65,7 +65,9 @@ async def send_stanzas(
         return Sent(1, await thank(store, prosody, host, decoded[0]))
     until = next((n for n, item in enumerate(decoded) if item.keys() & _MESSAGES), len(decoded))
     sendings = await _sendings(store, decoded[:until], now=now)
-    stanzas = _stanzas(decoded[:until], sendings, lambda one: link(one, now))
+    stanzas = _stanzas(
+        decoded[:until], sendings, lambda one: link(one, one.state_at or now)
+    )  # again: the same
     wanted = [text for text in stanzas if text is not None]
     named = [f"{item['id']} {text}" for item, text in zip(decoded, stanzas, strict=False) if text is not None]
     webhook_id = "s-" + hashlib.sha256("\n".join(named).encode()).hexdigest()[:40]

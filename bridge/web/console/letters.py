@@ -7,6 +7,7 @@ from aiohttp import web
 from bridge.pipeline import persons
 from bridge.policy.letter import letter, subject
 from bridge.policy.record import Interaction
+from bridge.policy.sessions import Role
 from bridge.policy.standing import standing
 from bridge.store import keys, load
 from bridge.web.console.guard import NOT_HERE, Visit, get, post
@@ -20,7 +21,8 @@ async def show(visit: Visit) -> web.Response:
         settings.server.public_url, visit.service.keys, days=settings.policy.answer_page_days
     )
     to = sent.outreach.address if sent.outreach else ""
-    text = letter(sent, link=link(sent, visit.now))
+    may_act = visit.hosts[sent.host] is Role.APPROVER  # whoever has the link can answer
+    text = letter(sent, link=link(sent, visit.now) if may_act else "")
     return visit.page(
         "letter.html",
         title=f"To the operators of {sent.peer}",

@@ -1,16 +1,21 @@
 """The answer page: what a link is good for, and what one that is guessed, over, closed or only looked at is not."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
+from bridge.clients.prosody import ProsodyClient
+from bridge.config import PolicySettings
 from bridge.iodef.model import Incident as Document
 from bridge.iodef.model import IncidentId, Source, Text
 from bridge.pipeline.persons import links
-from bridge.policy import outgoing
+from bridge.pipeline.send_stanzas import send_stanzas
+from bridge.policy import lanes, outgoing
 from bridge.policy.answer_link import PATH, make
 from bridge.policy.change import Change, Put
 from bridge.policy.editions import add_edition
@@ -188,6 +193,40 @@ async def test_what_is_to_be_mailed_is_shown_whole_and_noted_once_by_who_may(
     assert (after.state, after.version) == (InteractionState.SENT, 3)
     events = await load.events(store, "a.test", after=0, limit=10)
     assert [event["type"] for _, event in events] == ["contact.told"]
+
+
+async def test_a_viewer_is_shown_no_link_with_which_to_answer_for_them(
+    browse: Open, asked: Interaction
+) -> None:
+    page: dict[str, object] = {"public_url": "http://127.0.0.1", "answer_page_days": 7}
+    for role, is_shown in ((Role.VIEWER, False), (Role.APPROVER, True)):
+        text = await (await (await browse(a=role, **page)).get("/letters/i1")).text()
+        assert "We ask for your help" in text
+        assert ("http://127.0.0.1/answer/i1." in text) is is_shown
+
+
+async def test_what_is_sent_again_after_a_crash_is_the_same_message(store: Store, asked: Interaction) -> None:
+    calls = []
+
+    class Prosody:
+        async def send(self, host: str, stanzas: list[str], *, webhook_id: str) -> list[dict[str, str]]:
+            calls.append((host, webhook_id, *stanzas))
+            return [{} for _ in stanzas]
+
+    queued = replace(asked, state=InteractionState.QUEUED, original=b"<request/>")
+    await commit(store, Change(puts=(Put(await stored(store), queued),)))
+    for seconds in (1, 90):
+        await send_stanzas(
+            store,
+            cast("ProsodyClient", Prosody()),
+            "a.test",
+            [json.dumps(lanes.send("a.test", "i1", 1).item).encode()],
+            patience=PolicySettings(),
+            now=asked.state_at + timedelta(seconds=seconds),
+            link=links("https://a.test", {"a.test": [KEY]}, days=7),
+        )
+    assert "https://a.test/answer/i1." in calls[0][2]
+    assert calls[0] == calls[1]
 
 
 async def test_what_went_to_a_server_has_no_letter(browse: Open, store: Store, asked: Interaction) -> None:

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from bridge.config import HostSettings, ServerSettings, Settings
+from bridge.config import HostSettings, PolicySettings, ServerSettings, Settings
 from bridge.pipeline.abuse import waiting
 from bridge.pipeline.sign_in import make_link
 from bridge.policy.change import Change, Put
@@ -61,12 +61,18 @@ def blockbuster() -> Iterator[BlockBuster]:
 def browse(store: Store, aiohttp_client: Any) -> Open:
     """Opens a browser with cookies of its own; with `hosts`, signed in for them."""
 
-    async def opened(*, public_url: str = "", on: Store | None = None, **hosts: Role) -> Client:
+    async def opened(
+        *, public_url: str = "", answer_page_days: int = 0, on: Store | None = None, **hosts: Role
+    ) -> Client:
         where = on or store
         host = HostSettings(secrets=(SecretStr(SECRET),))
         names = ("a.test", "b.test")
         service = Service(
-            settings=Settings(server=ServerSettings(public_url=public_url), hosts=dict.fromkeys(names, host)),
+            settings=Settings(
+                server=ServerSettings(public_url=public_url),
+                policy=PolicySettings(answer_page_days=answer_page_days),
+                hosts=dict.fromkeys(names, host),
+            ),
             store=where,
             durability=Durability(mode="disk", problems=(), fix=()),
             keys={name: [decode_secret(SECRET)] for name in names},
