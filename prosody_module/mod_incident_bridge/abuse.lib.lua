@@ -8,7 +8,7 @@ local is_utf8 = require "util.encodings".utf8.valid;
 
 local xmlns, xmlns_before = "urn:xmpp:reporting:1", "urn:xmpp:reporting:0";
 local xmlns_stanza_id = "urn:xmpp:sid:0";
-local max_batch_items = 64;
+local max_batch_items = 48; -- fit into a body of 1 MiB, however long each is and however much JSON must escape
 local max_waiting, max_waiting_of_user = 1024, 32;
 local max_items_of_stanza = 16;
 local max_text_bytes, max_ids, max_id_bytes = 2000, 10, 512;

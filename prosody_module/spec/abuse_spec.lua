@@ -107,11 +107,25 @@ describe("reports of users", function ()
 		world.requests[1].answer(200, "{}");
 		world.requests[2].answer(200, "{}");
 		world.requests[3].answer(200, "{}");
-		assert.same({ 1, 64, 35 }, {
-			#world.requests[1].data.items, #world.requests[2].data.items, #world.requests[3].data.items;
-		});
-		assert.equal(3, #world.requests);
+		world.requests[4].answer(200, "{}");
+		local sizes = {};
+		for i, request in ipairs(world.requests) do sizes[i] = #request.data.items; end
+		assert.same({ 1, 48, 48, 3 }, sizes);
 		assert.same({}, world.reports.of_user);
+	end);
+
+	it("fit into what the bridge reads, however long they are", function ()
+		local world = new_world();
+		for i = 1, 65 do
+			local name = ("u"):rep(1019) .. i;
+			local stanza = block({ ("s"):rep(1023) .. "@b.test/" .. ("\""):rep(1023) }, "urn:xmpp:reporting:spam");
+			local report = report_of(stanza):text_tag("text", ("\""):rep(3000));
+			for _ = 1, 10 do report:tag("stanza-id", { xmlns = "urn:xmpp:sid:0", id = ("\""):rep(512) }):up(); end
+			world.reports:hear_block(stanza, name);
+		end
+		world.requests[1].answer(200, "{}");
+		assert.truthy(#world.requests[2].data.items > 1);
+		assert.truthy(#world.requests[2].body < 1024 * 1024 - 48 * 2048); -- room for domains as long as can be
 	end);
 
 	it("wait while the bridge is away, and go again under the same id", function ()
