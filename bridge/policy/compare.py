@@ -72,12 +72,14 @@ def named_by(
         trusted: the domains of its trusted peers.
         protected: domains and bare JIDs that need a second yes.
     """
+    decided = {one.address: "withheld" for one in known.withheld}
+    decided |= {one.address: "blocked" if one.mitigation_id else "listed" for one in known.entries}
     found: dict[str, list[str]] = {}
     for name, domains in lists.items():
         for domain in domains:
             found.setdefault(domain, []).append(name)
     rows = [
-        Named(domain=domain, by=tuple(by), standing=_standing(domain, host, known, trusted, protected))
+        Named(domain=domain, by=tuple(by), standing=_standing(domain, host, decided, trusted, protected))
         for domain, by in found.items()
         if len(by) >= quorum
     ]
@@ -85,15 +87,12 @@ def named_by(
 
 
 def _standing(
-    domain: str, host: str, known: Published, trusted: Collection[str], protected: Collection[str]
+    domain: str, host: str, decided: Mapping[str, str], trusted: Collection[str], protected: Collection[str]
 ) -> str:
     if domain == host or domain.endswith(f".{host}"):
         return "own"
-    entry = next((one for one in known.entries if one.address == domain), None)
-    if entry is not None:
-        return "blocked" if entry.mitigation_id else "listed"
-    if any(one.address == domain for one in known.withheld):
-        return "withheld"
+    if domain in decided:
+        return decided[domain]
     if domain in protected or any(one.endswith(f"@{domain}") for one in protected):
         return "protected"
     return "trusted" if domain in trusted else ""
