@@ -96,6 +96,14 @@ class StoreSettings(_Section):
     durability: Literal["disk", "memory", "assumed"] = "disk"
     max_bytes: PositiveInt = Field(default_factory=values.half_of_memory)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_credential(cls, table: object) -> object:
+        path = _credential("store.url")
+        if path is None or not isinstance(table, Mapping) or table.get("url"):
+            return table
+        return {**table, "url": values.read_store_url(path)}
+
 
 class RetentionSettings(_Section):
     """`[retention]`: how long things are kept."""
@@ -229,11 +237,17 @@ def _prepare_hosts(value: object) -> object:
 
 
 def _with_credential(name: str, table: object) -> object:
-    folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    if not folder or not isinstance(table, Mapping) or "secret" in table or "secret_file" in table:
+    if not isinstance(table, Mapping) or "secret" in table or "secret_file" in table:
         return table
-    path = Path(folder) / f"secret.{name}"
-    return {**table, "secret_file": path} if is_file(path) else table
+    path = _credential(f"secret.{name}")
+    return {**table, "secret_file": path} if path else table
+
+
+def _credential(name: str) -> Path | None:
+    """The file with this secret, if systemd passed one."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    path = Path(folder) / name if folder else None
+    return path if path and is_file(path) else None
 
 
 class Input(BaseSettings):

@@ -72,6 +72,15 @@ def store_url(value: str) -> str:
     return value
 
 
+def read_store_url(path: Path) -> str:
+    """The URL in this file; what is wrong with it is told with the file's name."""
+    url = read_line(path)
+    try:
+        return store_url(url)
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from None
+
+
 def user(value: str) -> str:
     """A user's JID, prepared and bare."""
     try:
@@ -132,12 +141,17 @@ def read_secret_file(value: object) -> object:
     """The secrets in the file of this path."""
     if not isinstance(value, str | Path):
         raise ValueError("must be the path of a file")  # noqa: TRY004 (pydantic collects ValueError only)
+    text = read_line(value)
+    return one_or_two([line.strip() for line in text.splitlines() if line.strip()])
+
+
+def read_line(path: str | Path) -> str:
+    """What a file of plain ASCII holds, without the end of its last line."""
     try:
-        text = Path(value).read_text(encoding="ascii")
+        return Path(path).read_text(encoding="ascii").strip()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not plain ASCII"
-        raise ValueError(f"{value} cannot be read: {reason}") from None
-    return one_or_two([line.strip() for line in text.splitlines() if line.strip()])
+        raise ValueError(f"{path} cannot be read: {reason}") from None
 
 
 def is_loopback(name: str) -> bool:

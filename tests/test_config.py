@@ -238,6 +238,23 @@ def test_systemd_passes_a_secret_as_a_credential(tmp_path: Path, monkeypatch: py
     assert settings.hosts["a.test"].secrets[0].get_secret_value() == SECRET
 
 
+def test_systemd_passes_the_url_of_the_store_unless_the_configuration_has_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed, written = "redis://:hunter2@127.0.0.1", "redis://127.0.0.2"
+    (tmp_path / "store.url").write_text(f"{passed}\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+
+    assert load_settings(write(tmp_path, "[server]")).store.url == passed
+    assert load_settings(write(tmp_path, default_toml())).store.url == passed
+    assert load_settings(write(tmp_path, f"[store]\nurl='{written}'")).store.url == written
+    (tmp_path / "store.url").write_text("http://:hunter2@127.0.0.1")
+    with pytest.raises(ConfigError) as told:
+        load_settings(write(tmp_path, "[server]"))
+    assert f"{tmp_path}/store.url must begin with unix://" in str(told.value)
+    assert "hunter2" not in str(told.value)
+
+
 def test_a_secret_is_in_no_repr(tmp_path: Path) -> None:
     text = f"[store]\nurl='redis://:hunter2@127.0.0.1'\n[hosts.'a.test']\nsecret='{SECRET}'"
 
