@@ -17,7 +17,10 @@ from bridge.iodef.model import Restriction
 from bridge.iodef.redact import redact
 from bridge.iodef.write import write
 from bridge.log import visible
+from bridge.policy import answer_link
+from bridge.policy.compare import read_plain
 from bridge.policy.lookalike import alike, with_ascii
+from bridge.policy.outreach import MAX_CONTACTS, choose, contacts_in
 from bridge.web import ingest
 from bridge.web.api import idempotency, paging
 from bridge.web.api.table import ROUTES
@@ -127,6 +130,27 @@ def read_answer(data: bytes) -> None:
             assert error.retry_after_seconds > 0  # noqa: PT017 - either outcome is right
 
 
+def read_contacts(data: bytes) -> None:
+    """Whom to write to where a server does not speak XEP-0268, as that server announces it."""
+    found = contacts_in(xml.parse(data))
+    assert len(found) <= MAX_CONTACTS
+    for uri in found:
+        assert choose([uri]) is not None
+        assert visible(uri) == uri
+
+
+def read_list(data: bytes) -> None:
+    """What others publish, as `lists compare` reads it."""
+    for domain in read_plain(data.decode("utf-8", "replace")).domains:
+        assert visible(with_ascii(domain)).isprintable()
+
+
+def read_link(data: bytes) -> None:
+    word = data.decode("utf-8", "surrogateescape")
+    answer_link.names(word)
+    assert not answer_link.is_good(word, [bytes(32)], host="host.example", now=NOW)
+
+
 Read = Callable[[bytes], None]
 REFUSED = (RefusedError,)
 PARSERS: dict[str, tuple[str, Read, tuple[type[Exception], ...], int]] = {
@@ -141,6 +165,9 @@ PARSERS: dict[str, tuple[str, Read, tuple[type[Exception], ...], int]] = {
     "Retry-After": ("retry_after", read_retry_after, (), 400),
     "cursors": ("cursor", read_cursor, (ProblemError,), 400),
     "idempotency keys": ("idempotency_key", read_key, (ProblemError,), 200),
+    "contacts that servers announce": ("contacts", read_contacts, REFUSED, 400),
+    "lists of others": ("plain_list", read_list, (), 200),
+    "links to answer pages": ("answer_link", read_link, (), 300),
     "answers of Prosody": ("prosody_answer", read_answer, (), 400),
 }
 
