@@ -12,7 +12,7 @@ from tests.system.chaos import Chaos, schedule
 from tests.system.chaos_count import Figures
 from tests.system.servers import Lab
 
-SEED = 3539  # its first 12 faults kill every part, one by one and together, and are of all kinds but a full disk
+SEED = 3539  # within its first 12 faults every part is killed, alone and with all others
 SECONDS = 40
 LONG_ROUNDS = 2
 
