@@ -17,8 +17,8 @@ local commands_mt = { __index = commands_methods };
 -- deps: host, keys, webhook, notice, contacts, check_chat, recorded, kind_types; is_allowed(ip); clock();
 -- is_local_domain(domain); claim_reply(to, id); send(stanza) -> whether it went; new_id(); admins() -> a list of JIDs;
 -- user_exists(username); describe() -> table; count(type, outcome); log(level, text, ...);
--- mitigator: apply(type, data), lift(data), list(data); preview(data), publish(data): each a table,
--- or nil, why not, and the status;
+-- mitigator: apply(type, data), lift(data), list(data); feeds: read(data), forget(data); preview(data), publish(data): each
+-- a table, or nil, why not, and the status;
 -- problem: why nothing can be done, or nil.
 local function new(deps)
 	return setmetatable({ deps = deps }, commands_mt);
@@ -177,6 +177,14 @@ end
 
 handlers["list.publish"] = function (self, data)
 	return self.deps.publish(data);
+end
+
+handlers["list.read"] = function (self, data)
+	return self.deps.feeds:read(data);
+end
+
+handlers["list.forget"] = function (self, data)
+	return self.deps.feeds:forget(data);
 end
 
 handlers["impact.preview"] = function (self, data)

@@ -5,7 +5,7 @@ local jid = require "util.jid";
 local json_null = require "util.json".null;
 
 local module_version = "0.2.0";
-local capabilities = { "stanza.send", "operator.notify", "host.describe", "reporters.notify" };
+local capabilities = { "stanza.send", "operator.notify", "host.describe", "reporters.notify", "list.read" };
 local mitigating = { "impact.preview", "account.suspend", "domain.block", "mitigation.lift", "mitigations.list" };
 
 local admin_roles = { ["prosody:admin"] = true, ["prosody:operator"] = true };

@@ -24,6 +24,7 @@ local chat = module:require "contacts";
 local new_client = module:require "client".new;
 local new_commands = module:require "commands".new;
 local new_domains = module:require "domains".new;
+local new_feeds = module:require "feeds".new;
 local new_queue = module:require "fair_queue".new;
 local own = module:require "host";
 local new_lists = module:require "lists".new;
@@ -42,6 +43,7 @@ local host = module.host;
 local xmlns = "urn:xmpp:incident:2";
 local recorded_answers, recorded_seconds = 10000, 600;
 local look_seconds = 2; -- how late expiry, and undo by prosodyctl, may be
+local sweep_seconds = 3600;
 local before_all = 10000; -- a priority
 
 -- COMPAT: get_option_period and get_option_integer are in Prosody 13, not in 0.12
@@ -160,6 +162,20 @@ local lists = new_lists {
 	end;
 };
 
+local function ask(stanza, seconds, callback)
+	local function take(reply)
+		local ok, why = xpcall(callback, debug.traceback, reply);
+		if not ok then log("error", "Please report this error in mod_incident_bridge: %s", why); end
+	end
+	module:send_iq(stanza, nil, seconds):next(function (event) take(event.stanza); end, function (why)
+		take(why.context and why.context.stanza); -- an error of theirs, or nothing in that time
+	end);
+end
+
+local feeds = new_feeds {
+	host = host, is_local_domain = is_local_domain, now = time.monotonic, new_id = new_id, ask = ask;
+};
+
 local function client_of_bridge()
 	return not problem and new_client {
 		url = url;
@@ -192,6 +208,7 @@ local commands = new_commands {
 	mitigator = mitigator;
 	preview = function (data) return preview:preview(data); end;
 	publish = function (data) return lists:publish(data); end;
+	feeds = feeds;
 	describe = function ()
 		return own.describe {
 			host = host, hosts = prosody.hosts, prosody_version = prosody.version, muc = muc_domains;
@@ -303,6 +320,8 @@ for _, kind in ipairs { "spam", "abuse", "unknown" } do
 	module:hook("spam_reporting/" .. kind .. "-report", in_the_way(user_reports, "hear_event"));
 end
 
+module:hook("message/host", in_the_way(feeds, "hear"), 10);
+
 local refuse_incoming, refuse_outgoing = in_the_way(domains, "refuse_incoming"), in_the_way(domains, "refuse_outgoing");
 local close_doomed = in_the_way(domains, "close_doomed");
 local renew_room = in_the_way({ renew = function (_, event) mitigator:renew_room(event.room.jid); end }, "renew");
@@ -382,6 +401,12 @@ look();
 module:add_timer(look_seconds, function ()
 	look();
 	return look_seconds;
+end);
+
+local sweep = in_the_way(feeds, "sweep");
+module:add_timer(sweep_seconds, function ()
+	sweep();
+	return sweep_seconds;
 end);
 
 if problem then

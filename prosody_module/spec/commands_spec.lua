@@ -33,6 +33,13 @@ local function new_world(problem)
 		user_exists = function (username) return username ~= "nobody"; end;
 		describe = function () return { host = "a.test" }; end;
 		preview = function (data) return { exists = data.account == "x@a.test" }; end;
+		feeds = {
+			read = function (_, data)
+				if data.node == "gone" then return nil, "b.test says that the node gone is gone", 409; end
+				return { state = "loading" };
+			end;
+			forget = function () return {}; end;
+		};
 		mitigator = {
 			apply = function (_, type, data)
 				if data.account == "gone@a.test" then return nil, "no such account", 404; end
@@ -361,6 +368,21 @@ describe("a mitigation", function ()
 	end);
 end);
 
+describe("a list of another server", function ()
+	it("is read and let go, or why it cannot be is said", function ()
+		local world = new_world();
+		local data = { host = "a.test", service = "b.test", node = "list" };
+		local status, content = post(world, "list.read", data);
+		assert.same({ 200, { state = "loading" } }, { status, content });
+		local _, _, body = post(world, "list.forget", data);
+		assert.equal("{}", body);
+		data.node = "gone";
+		status, content = post(world, "list.read", data);
+		assert.same({ 409, { error = "b.test says that the node gone is gone" } }, { status, content });
+		assert.equal("list.read ok,list.forget ok,list.read refused", table.concat(world.counted, ","));
+	end);
+end);
+
 describe("reporters.notify", function ()
 	it("reaches users of this host, and nobody else", function ()
 		local world = new_world();
@@ -393,7 +415,7 @@ describe("host.describe", function ()
 		};
 		assert.same({ "a@a.test", "b@a.test" }, { about.admins[1], about.admins[2] });
 		assert.equal('["muc.a.test","rooms.example"]', json.encode(about.muc));
-		assert.equal('["stanza.send","operator.notify","host.describe","reporters.notify"]', json.encode(about.capabilities));
+		assert.equal("stanza.send operator.notify host.describe reporters.notify list.read", table.concat(about.capabilities, " "));
 		assert.equal("null", tostring(about.mitigations));
 		assert.equal("13.0.1", about.prosody_version);
 	end);

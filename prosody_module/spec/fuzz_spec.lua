@@ -10,6 +10,7 @@ local xml = require "util.xml";
 local kind_types = support.library("relay").kind_types;
 local mitigations = support.library "mitigations";
 local notice = support.library "notice";
+local new_feeds = support.library("feeds").new;
 local settings = support.library "settings";
 local stream = support.library "stream";
 local webhook = support.library "webhook";
@@ -83,8 +84,15 @@ describe("whatever comes", function ()
 			json.encode { type = "operator.notify", data = { host = "a.test", text = "x", to = { "admin@a.test" } } };
 			json.encode { type = "impact.preview", data = { host = "a.test", room = "x@muc.a.test", jid = "b.test" } };
 			json.encode { type = "domain.block", data = { host = "a.test", mitigation = "m", revision = 1, domain = "b.test" } };
+			json.encode { type = "list.read", data = { host = "a.test", service = "b.test", node = "list", known = "x" } };
 		};
 		local sent = {};
+		local function read_list(_, data)
+			return new_feeds({
+				host = "a.test", is_local_domain = function () return false; end, now = function () return now; end;
+				new_id = function () return "n"; end, ask = function (iq) sent[#sent + 1] = iq; end;
+			}):read(data);
+		end
 		local commands = support.library("commands").new {
 			host = "a.test", keys = { key }, webhook = webhook, notice = notice, kind_types = kind_types;
 			recorded = webhook.new_recorded(10, 600);
@@ -95,6 +103,7 @@ describe("whatever comes", function ()
 			send = function (stanza) sent[#sent + 1] = stanza; return true; end;
 			new_id = function () return "n"; end;
 			admins = function () return { "admin@a.test" }; end;
+			feeds = { read = read_list };
 			preview = function (data)
 				local target, why = mitigations.read_target(data);
 				if not target then return nil, why; end
@@ -125,6 +134,34 @@ describe("whatever comes", function ()
 			assert.equal("a.test", stanza.attr.from);
 			assert.truthy(xml.parse(tostring(stanza)));
 		end
+	end);
+
+	it("as what a service tells of its list, the answer to the bridge is JSON that the bridge reads", function ()
+		local pubsub = "http://jabber.org/protocol/pubsub";
+		local seeds = {
+			("<iq type='result'><pubsub xmlns='%s'><items node='list'><item id='x.test'/></items></pubsub></iq>"):format(pubsub);
+			"<iq type='error'><error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>";
+			("<message><event xmlns='%s#event'><items node='list'><item id='y'/><retract id='x.test'/></items></event></message>")
+				:format(pubsub);
+			("<message><event xmlns='%s#event'><purge node='list'/><delete node='list'/></event></message>"):format(pubsub);
+		};
+		survive(seeds, function (text)
+			local ok, stanza = pcall(xml.parse, text);
+			if not ok or not stanza then return; end
+			local asked = {};
+			local feeds = new_feeds {
+				host = "a.test", is_local_domain = function () return false; end, now = function () return now; end;
+				new_id = function () return "n"; end, ask = function (_, _, callback) asked[#asked + 1] = callback; end;
+			};
+			local wanted = { service = "b.test", node = "list" };
+			feeds:read(wanted);
+			asked[1](stanza);
+			asked[2](stanza.name == "iq" and stanza or xml.parse(seeds[1]));
+			stanza.attr.from, stanza.attr.to = "b.test", "a.test/incident-bridge";
+			feeds:hear { stanza = stanza };
+			local answer, why = feeds:read(wanted);
+			assert.truthy(answer and json.decode(json.encode(answer)).state == "ready" or why:find("^b%.test "));
+		end);
 	end);
 
 	it("as the headers of a command, it is not taken for signed", function ()
