@@ -7,7 +7,7 @@ import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -57,10 +57,10 @@ class _BadRequestError(UnavailableError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mitigated:
-    """What Prosody answered about a mitigation.
+    """What Prosody answered about a mitigation, or about a list.
 
     Attributes:
-        ok: whether it is in force, or lifted, as asked.
+        ok: whether it is in force, or lifted, or done, as asked.
         status: 200, or 404 (no such account, room or mitigation), or 409 (refused, or a newer revision is known).
         error: Prosody's reason in English where it is not `ok`, else "".
         detail: all that it answered. After `mitigate`: `is_new`, `is_done` (false: Prosody goes on trying by itself),
@@ -254,6 +254,41 @@ class ProsodyClient:
         """
         data = {"nodes": {node: list(ids) for node, ids in nodes.items()}}
         return await self._mitigation(host, "list.publish", data, _new_id())
+
+    async def read_list(self, host: str, service: str, node: str, known: str = "") -> Mitigated:
+        """Ask for the ids of the items on a pubsub node of another server, which the host's Prosody then follows.
+
+        Args:
+            host: whose Prosody reads it.
+            service: a bare JID of another server.
+            node: of 1 to 1023 bytes, without control characters.
+            known: the `revision` that is known already; "" if none is.
+
+        The answer's `detail` has `state`. "loading": the service was asked; ask again soon. "ready": `revision`
+        (another one whenever the ids changed, and after a restart of Prosody), `left_out` (how many further items
+        there are, beyond the limit or with ids that cannot be names), and either `unchanged` (true: `known` is the
+        revision) or `names` (sorted, each of at most 1023 bytes without spaces). Where it is not `ok`, the service
+        refused or did not answer, and `error` says so in words that may be the service's own; asked again, Prosody
+        asks it again, at most once a minute.
+
+        Raises:
+            UnsupportedError: the host's module cannot do that, or the place is none at another server.
+            UnavailableError: Prosody is not reachable or refused the command.
+        """
+        data = {"service": service, "node": node, "known": known}
+        read = await self._mitigation(host, "list.read", data, _new_id())
+        if not read.ok or "names" not in read.detail:
+            return read
+        # Lua knows no difference between an empty object and an empty array.
+        return replace(read, detail={**read.detail, "names": list(read.detail["names"] or ())})
+
+    async def forget_list(self, host: str, service: str, node: str) -> Mitigated:
+        """Have the host's Prosody unsubscribe from a node and forget it, whether it follows it or not.
+
+        Raises:
+            UnsupportedError, UnavailableError: see `read_list`.
+        """
+        return await self._mitigation(host, "list.forget", {"service": service, "node": node}, _new_id())
 
     async def _mitigation(self, host: str, kind: str, data: Mapping[str, Any], webhook_id: str) -> Mitigated:
         try:

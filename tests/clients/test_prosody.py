@@ -180,3 +180,48 @@ async def test_a_preview_names_its_target_and_has_lists_where_lists_are(prosody:
 
     assert found == {"exists": True, "refused": None, "rooms": [], "mitigated_by": ["m1"]}
     assert prosody.asked == [{"host": "a.test", "room": "r@muc.a.test", "jid": "x@b.test"}]
+
+
+async def test_a_list_of_another_server_is_read_by_its_place_and_what_is_known(prosody: Prosody) -> None:
+    assert prosody.client
+    prosody.pages = [
+        {"state": "loading"},
+        {"state": "ready", "revision": "r-1", "names": {}, "left_out": 0},  # Lua's empty array
+        {"state": "ready", "revision": "r-2", "names": ["x.test"], "left_out": 1},
+        {"state": "ready", "revision": "r-2", "left_out": 1, "unchanged": True},
+    ]
+
+    read = [
+        await prosody.client.read_list("a.test", "b.test", "list", known) for known in ("", "", "r-1", "r-2")
+    ]
+
+    assert all(one.ok for one in read)
+    assert [one.detail.get("names") for one in read] == [None, [], ["x.test"], None]
+    assert read[3].detail["unchanged"] is True
+    assert prosody.asked[2] == {"host": "a.test", "service": "b.test", "node": "list", "known": "r-1"}
+
+
+async def test_a_service_that_refuses_its_list_is_an_answer(prosody: Prosody) -> None:
+    assert prosody.client
+    prosody.status, prosody.answer = 409, {"error": "b.test did not answer within 10 s"}
+
+    read = await prosody.client.read_list("a.test", "b.test", "list")
+
+    assert (read.ok, read.status, read.error) == (False, 409, "b.test did not answer within 10 s")
+
+
+async def test_a_list_is_let_go_by_its_place(prosody: Prosody) -> None:
+    assert prosody.client
+
+    assert (await prosody.client.forget_list("a.test", "b.test", "list")).ok
+    assert prosody.asked == [{"host": "a.test", "service": "b.test", "node": "list"}]
+
+
+async def test_an_older_module_reads_no_lists(prosody: Prosody) -> None:
+    assert prosody.client
+    prosody.status, prosody.answer = 400, {"error": "unknown type"}
+
+    with pytest.raises(UnsupportedError, match="install the module that came with this bridge"):
+        await prosody.client.read_list("a.test", "b.test", "list")
+    with pytest.raises(UnsupportedError):
+        await prosody.client.forget_list("a.test", "b.test", "list")
