@@ -56,16 +56,27 @@ class _Question(socketserver.BaseRequestHandler):
 
 
 class Ejabberd:
-    """One ejabberd with one host, run as whoever runs the tests; nothing of Erlang's outlives it."""
+    """One ejabberd with one host, run as whoever runs the tests; nothing of Erlang's outlives it.
+
+    `modules` are more entries for its `modules`, as YAML has them between braces.
+    """
 
     def __init__(
-        self, name: str, address: str, *, folder: Path, authority: Authority, hosts: Mapping[str, str]
+        self,
+        name: str,
+        address: str,
+        *,
+        folder: Path,
+        authority: Authority,
+        hosts: Mapping[str, str],
+        modules: str = "",
     ) -> None:
         self.name = name
         self.address = address
         self.folder = folder
         self.authority = authority
         self.hosts = dict(hosts)
+        self.modules = modules
         self.names: Names | None = None
         database = f'"{folder}/spool"'
         runtime = [fetch("ejabberd") / "erl", "+S", "1", "-noinput", "-start_epmd", "false"]
@@ -93,7 +104,7 @@ ca_file: "{self.authority.file}"
 s2s_use_starttls: required
 outgoing_s2s_families: [ipv4]
 listen: [{{port: {S2S_PORT}, ip: "{self.address}", module: ejabberd_s2s_in}}]
-modules: {{mod_ping: {{}}, mod_disco: {{}}}}
+modules: {{mod_ping: {{}}, mod_disco: {{}}, {self.modules}}}
 """
 
     def start(self) -> None:
