@@ -6,18 +6,22 @@ House rule: what users wrote reaches the terminal only through `cell`.
 import argparse
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 
-from bridge.cli.acting import actor, decided, now_utc
+from bridge.cli.acting import actor, days, decided, now_utc
 from bridge.cli.arguments import Commands, UsageError, command, group
 from bridge.cli.lookalike import address_cell
 from bridge.cli.output import Exit, Terminal, cell, count, moment
 from bridge.cli.stored import NotFoundError, hosts_of, opened
 from bridge.config import Settings, load_settings
+from bridge.errors import ConfigError
 from bridge.pipeline import abuse as stories
+from bridge.pipeline import abuse_lists
 from bridge.pipeline.drafts import Origin
 from bridge.pipeline.ids import new_id
 from bridge.policy import abuse
 from bridge.policy.abuse_record import AbuseDraft, DraftState
+from bridge.policy.mitigation import ProtectedError
 from bridge.store import keys
 from bridge.store.connect import Store
 
@@ -34,6 +38,13 @@ def add(commands: Commands, common: argparse.ArgumentParser) -> None:
     showing = command(inner, common, "show", show, "show what users report, and what would be sent")
     sending = command(inner, common, "send", send, "say yes: send it to the domain that it is about")
     sending.add_argument("--with-words", action="store_true", help="also what users wrote who agreed to it")
+    sending.add_argument("--list", action="store_true", dest="is_listing",
+                         help="list the accounts, too, of which a user agreed that others be told")  # fmt: skip
+    sending.add_argument("--list-days", type=days, metavar="N",
+                         help="take them off after so many days (default: policy.mitigation_days)")  # fmt: skip
+    sending.add_argument(
+        "--yes-protected", action="store_true", help="the second yes that listing protected names needs"
+    )
     dismissing = command(inner, common, "dismiss", dismiss, "say no: nothing is sent, and it is counted anew")
     for parser in (showing, sending, dismissing):
         parser.add_argument("id", metavar="ID", help="its id, or enough of its beginning, or the domain")
@@ -145,6 +156,9 @@ def _advise(draft: AbuseDraft, terminal: Terminal) -> None:
     why = abuse.objection(draft)
     if why is None:
         terminal.say(f"Yes: incident-bridge abuse send {draft.id[:8]}")
+        if may_be := abuse.may_be_listed(draft):
+            also = count(len(may_be), "account")
+            terminal.say(f"Yes, and list {also} for others to load: add --list")
     else:
         terminal.say(f"It cannot be sent: {cell(why)}")
     if draft.state is DraftState.OPEN:
@@ -153,22 +167,53 @@ def _advise(draft: AbuseDraft, terminal: Terminal) -> None:
 
 def send(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Say yes."""
+    if arguments.list_days is not None and not arguments.is_listing:
+        raise UsageError("--list-days goes with --list")
     settings = load_settings(arguments.config)
-    draft = asyncio.run(_send(settings, arguments))
+    try:
+        draft, listed = asyncio.run(_send(settings, arguments))
+    except ProtectedError as error:
+        raise UsageError(f"nothing was sent: {error}; if you mean it: --yes-protected") from None
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
     if terminal.is_json:
-        terminal.json(abuse.shown(draft))
-    else:
-        terminal.say(f"It is being sent to {address_cell(draft.domain)}.")
-        terminal.say(f"To see what comes of it: incident-bridge incidents show {cell(draft.incident_id)}")
+        terminal.json({**abuse.shown(draft), "listed": list(listed)})
+        return Exit.OK
+    terminal.say(f"It is being sent to {address_cell(draft.domain)}.")
+    if arguments.is_listing:
+        _say_listed(settings, draft, listed, terminal)
+    terminal.say(f"To see what comes of it: incident-bridge incidents show {cell(draft.incident_id)}")
     return Exit.OK
 
 
-async def _send(settings: Settings, arguments: argparse.Namespace) -> AbuseDraft:
+def _say_listed(settings: Settings, draft: AbuseDraft, listed: Sequence[str], terminal: Terminal) -> None:
+    for one in listed:
+        terminal.say(f"{address_cell(one)} is on the list of {cell(draft.host)}.")
+    if not listed:
+        terminal.say(
+            "Nobody is listed: no user agreed that others be told, or the list says otherwise already; "
+            "see: incident-bridge lists show"
+        )
+    elif not settings.hosts[draft.host].publish_lists:
+        terminal.say(f'Nothing is published yet: set publish_lists = true in [hosts."{draft.host}"].')
+
+
+async def _send(settings: Settings, arguments: argparse.Namespace) -> tuple[AbuseDraft, tuple[str, ...]]:
+    now = now_utc()
+    end = None if arguments.list_days is None else now + timedelta(days=arguments.list_days)
+    wish = abuse_lists.Wish(rules=settings.policy, expires_at=end, second_yes=arguments.yes_protected)
     async with opened(settings) as store:
         draft = await _find(store, settings, arguments)
-        origin = Origin(host=draft.host, to=(), now=now_utc(), new_id=new_id, actor=actor())
-        await decided(stories.send(store, origin, draft.id, with_words=arguments.with_words))
-        return await stories.find(store, draft.id)
+        origin = Origin(host=draft.host, to=(), now=now, new_id=new_id, actor=actor())
+        await stories.send(
+            store,
+            origin,
+            draft.id,
+            with_words=arguments.with_words,
+            wish=wish if arguments.is_listing else None,
+        )
+        after = await stories.find(store, draft.id)
+        return after, await abuse_lists.listed(store, after)
 
 
 def dismiss(arguments: argparse.Namespace, terminal: Terminal) -> int:

@@ -110,7 +110,8 @@ def _print(settings: Settings, host: str, one: Published, terminal: Terminal) ->
 def _why(entry: Entry) -> str:
     if entry.mitigation_id:
         return f"{'blocked' if entry.is_domain else 'banned'}, mitigation {entry.mitigation_id[:8]}"
-    return f"listed by hand{f', incident {entry.incident_id[:8]}' if entry.incident_id else ''}"
+    why = "reported by users" if entry.is_reported else "listed by hand"
+    return f"{why}, incident {entry.incident_id[:8]}" if entry.incident_id else why
 
 
 def add_address(arguments: argparse.Namespace, terminal: Terminal) -> int:

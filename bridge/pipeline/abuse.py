@@ -13,7 +13,7 @@ from typing import Any
 from bridge import log
 from bridge.clients.prosody import ProsodyClient
 from bridge.errors import ConfigError, ConflictError, UnavailableError, UnsupportedError
-from bridge.pipeline import originate
+from bridge.pipeline import abuse_lists, originate
 from bridge.pipeline.actors import Actor, audits
 from bridge.pipeline.drafts import Origin
 from bridge.policy import abuse, lanes, notice
@@ -155,22 +155,31 @@ async def listed(store: Store, index: str, *, limit: int) -> list[AbuseDraft]:
 
 
 async def send(
-    store: Store, origin: Origin, draft_id: str, *, with_words: bool = False
+    store: Store,
+    origin: Origin,
+    draft_id: str,
+    *,
+    with_words: bool = False,
+    wish: abuse_lists.Wish | None = None,
 ) -> originate.Originated:
     """Send a draft to the domain that it is about, because an operator says so; `origin.to` is not looked at.
 
     Args:
         store: where it is.
-        origin: who sends.
+        origin: who sends; a call that brings the same id within ten minutes does nothing more.
         draft_id: which.
         with_words: also what those users wrote who agreed that their reports be passed on.
+        wish: have the accounts listed that may be; None: list nothing.
 
     Raises:
-        ConfigError: it cannot be sent, see `abuse.objection`; nothing was sent.
+        ConfigError: it cannot be sent, see `abuse.objection`, or what may be listed cannot be; nothing was done.
         ConflictError: reports come faster than it can be sent.
     """
+    own_id = origin.new_id()
     for _ in range(_ATTEMPTS):
         draft = await find(store, draft_id)
+        if draft.state is DraftState.SENT and (done := await originate.repeated(store, draft.domain, own_id)):
+            return done
         why = abuse.objection(draft)
         if why is not None or draft.host != origin.host:
             raise ConfigError(f"the draft about {draft.domain} is not sent: {why or 'it is of another host'}")
@@ -178,9 +187,9 @@ async def send(
         try:
             return await originate.report(
                 store,
-                replace(origin, to=(draft.domain,)),
+                replace(origin, to=(draft.domain,), new_id=lambda: own_id),
                 document,
-                draft=lambda seen=draft: _sent(store, seen, origin),  # type: ignore[misc]  # bound now
+                draft=lambda seen=draft: _sent(store, seen, origin, wish),  # type: ignore[misc]  # bound now
                 only_to=abuse.only_to(draft),
             )
         except ConflictError:
@@ -188,15 +197,20 @@ async def send(
     raise ConflictError("users report faster than it can be sent; try again")
 
 
-async def _sent(store: Store, seen: AbuseDraft, origin: Origin) -> Change:
-    """Settle the draft with what is sent of it; a ConflictError where it is not what was seen."""
+async def _sent(store: Store, seen: AbuseDraft, origin: Origin, wish: abuse_lists.Wish | None) -> Change:
+    """Settle the draft with what is sent and listed of it; a ConflictError where it is not what was seen."""
     draft = await find(store, seen.id)
     if draft.version != seen.version:
         raise ConflictError("more was reported meanwhile")
     about = incident_id(draft.host, draft.host, abuse.identity(draft))
     after = abuse.settled(draft, DraftState.SENT, by=origin.actor.name, now=origin.now, incident=about)
     appends = (lanes.thank(draft.host, draft.id, origin.now),) if after.thanking else ()
-    return Change(puts=(Put(draft, after),), appends=appends, counts=(("abuse", "sent"),))
+    change = Change(puts=(Put(draft, after),), appends=appends, counts=(("abuse", "sent"),))
+    if wish is None:
+        return change
+    return change + await abuse_lists.listing(
+        store, draft, wish, actor=origin.actor, now=origin.now, incident_id=about
+    )
 
 
 async def dismiss(store: Store, draft_id: str, *, actor: Actor, now: datetime) -> AbuseDraft:

@@ -358,6 +358,12 @@ def _originated(planned: _Plan) -> Originated:
     return Originated(incident=after, interactions=planned.drafts)
 
 
+async def repeated(store: Store, to: str, own_id: str) -> Originated | None:
+    """What was stored for a peer under this id in the last ten minutes; None: nothing."""
+    is_known = (await load.fetch(store, once=f"o:{own_id}")).once is not None
+    return await _as_stored(store, {to: own_id}) if is_known else None
+
+
 async def _as_stored(store: Store, ids: Mapping[str, str]) -> Originated:
     """Load what was stored under these ids before."""
     drafts = tuple([await _interaction(store, own_id) for own_id in ids.values()])

@@ -20,7 +20,7 @@ from bridge.policy.change import Change, Forget, Put, Remember, Sent
 from bridge.policy.decisions import Mitigation, MitigationType, Target
 from bridge.policy.listing import Listing
 from bridge.policy.mitigation import ProtectedError
-from bridge.policy.publish import Published, nodes, prepared, published
+from bridge.policy.publish import ListFullError, Published, nodes, prepared, published
 from bridge.policy.record import Peer
 from bridge.policy.trust import Trust
 from bridge.store import keys, load
@@ -120,12 +120,8 @@ async def list_address(
         ConfigError: it cannot be listed, and why; ProtectedError: without a second yes.
     """
     bare = prepared(address, host=host)
-    why = await _protection(store, host, bare, rules)
-    if why and not second_yes:
-        raise ProtectedError(f"protected, and needs a second yes: {bare} ({why})")
-    end = expires_at or now + timedelta(days=rules.mitigation_days)
-    if end <= now:
-        raise ConfigError("it would be over before it begins; choose a later end")
+    if not second_yes:
+        await see_unprotected(store, host, [bare], rules)
     wanted = Listing(
         host=host,
         address=bare,
@@ -133,10 +129,22 @@ async def list_address(
         by=actor.name,
         at=now,
         reason=reason,
-        expires_at=end,
+        expires_at=end_of(expires_at, rules, now=now),
         incident_id=incident_id,
     )
     return await _write(store, wanted, actor, "list.add", now)
+
+
+def end_of(expires_at: datetime | None, rules: Rules, *, now: datetime) -> datetime:
+    """When what is listed now is off the list.
+
+    Raises:
+        ConfigError: before it begins.
+    """
+    end = expires_at or now + timedelta(days=rules.mitigation_days)
+    if end <= now:
+        raise ConfigError("it would be over before it begins; choose a later end")
+    return end
 
 
 async def withhold(
@@ -173,13 +181,24 @@ async def _write(store: Store, wanted: Listing, actor: Actor, action: str, now: 
     done = audits((wanted.host,), actor, action, wanted.address, now=now, detail=wanted.reason)
     for _ in range(_ATTEMPTS):
         known = await _known(store, wanted.host, wanted.address)
-        if known is None and await load.count(store, keys.listings(wanted.host)) >= MAX_LISTINGS:
-            raise ConfigError(
-                f"{MAX_LISTINGS} addresses are listed by hand or withheld on {wanted.host}; remove some first"
-            )
+        if known is None:
+            await see_room(store, wanted.host, more=1)
         if await _is_first(store, Change(puts=(Put(known, wanted),), audits=done)):
             return wanted
     raise ConflictError("it changes faster than it can be decided; try again")
+
+
+async def see_room(store: Store, host: str, *, more: int) -> None:
+    """See that so many more addresses may be listed by hand or withheld.
+
+    Raises:
+        ListFullError: they may not.
+    """
+    known = await load.count(store, keys.listings(host))
+    if known + more > MAX_LISTINGS:
+        raise ListFullError(
+            f"{known} addresses are listed by hand or withheld on {host}, and {MAX_LISTINGS} may be; remove some first"
+        )
 
 
 async def _known(store: Store, host: str, address: str) -> Listing | None:
@@ -196,16 +215,27 @@ async def _is_first(store: Store, change: Change) -> bool:
     return True
 
 
-async def _protection(store: Store, host: str, address: str, rules: Rules) -> str:
-    """Why an address needs a second yes; "": one is enough."""
-    jid = Jid.parse(address)
-    name = keys.peer(host, jid.domain)
-    peer = (await load.fetch(store, names=[name])).records[name]
-    is_trusted = isinstance(peer, Peer) and peer.trust is Trust.TRUSTED
+async def see_unprotected(store: Store, host: str, addresses: Sequence[str], rules: Rules) -> None:
+    """See that one yes is enough to list these.
+
+    Raises:
+        ProtectedError: names those that need a second one, and why.
+    """
+    jids = {one: Jid.parse(one) for one in addresses}
+    peers = {keys.peer(host, jid.domain) for jid in jids.values()}
+    known = (await load.fetch(store, names=list(peers))).records.values() if peers else ()
+    trusted = {one.domain for one in known if isinstance(one, Peer) and one.trust is Trust.TRUSTED}
+    targets = protect(
+        [_target(address, jid) for address, jid in jids.items()], protected=rules.protected, trusted=trusted
+    )
+    why = ", ".join(f"{one.address} ({one.second_yes})" for one in targets if one.second_yes)
+    if why:
+        raise ProtectedError(f"protected, and needs a second yes: {why}")
+
+
+def _target(address: str, jid: Jid) -> Target:
     kind, field = (MitigationType.BLOCK, "domain") if jid.local is None else (MitigationType.BAN, "jid")
-    target = Target(action="", address=address, type=kind, fields={field: address})
-    trusted = {jid.domain} if is_trusted else ()
-    return protect((target,), protected=rules.protected, trusted=trusted)[0].second_yes
+    return Target(action="", address=address, type=kind, fields={field: address})
 
 
 async def begin(store: Store, hosts: Mapping[str, Host], *, now: datetime) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from bridge.iodef.model import Counter, Impact, IncidentId, RecordItem, Restriction, Source, Text
 from bridge.iodef.model import Incident as Document
 from bridge.policy.abuse_record import AbuseDraft, AbuseKind, Accused, DraftState, Words
+from bridge.policy.publish import is_own
 from bridge.policy.quota import refill
 from bridge.policy.record import Bucket, derived_id
 from bridge.policy.words import count
@@ -221,6 +222,16 @@ def objection(draft: AbuseDraft) -> str | None:
     return None
 
 
+def may_be_listed(draft: AbuseDraft) -> tuple[str, ...]:
+    """The accounts that the host may list because of it: of other servers, and a user agreed that others be told.
+
+    No whole domain is among them: what users report are people, and one domain has many.
+    """
+    if draft.is_own or is_own(draft.domain, host=draft.host):
+        return ()
+    return tuple(one.jid for one in draft.told if one.agreed_others and "@" in one.jid)
+
+
 _WHAT = {AbuseKind.SPAM: "spam", AbuseKind.ABUSE: "abuse", AbuseKind.OTHER: "something else"}
 
 
@@ -314,6 +325,7 @@ def shown(draft: AbuseDraft) -> dict[str, Any]:
         "reporters": draft.reporters,
         "first_at": draft.first_at.isoformat(),
         "last_at": draft.last_at.isoformat(),
+        "may_be_listed": list(may_be_listed(draft)),
         "accused": [
             {
                 "jid": one.jid,

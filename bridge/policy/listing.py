@@ -16,6 +16,7 @@ class Listing:
         reason: for people; never published.
         expires_at: when it is off the list; None: never, which is so for what is withheld.
         incident_id: what it is about; "": nothing in particular.
+        is_reported: users of the host reported it, and it was listed with the operator's yes to passing that on.
     """
 
     host: str
@@ -26,4 +27,5 @@ class Listing:
     reason: str = ""
     expires_at: datetime | None = None
     incident_id: str = ""
+    is_reported: bool = False
     version: int = 0

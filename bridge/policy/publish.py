@@ -33,6 +33,7 @@ class Entry:
         until: when it is off the list by itself; None: never.
         by: who decided that, as in `change.Audit`.
         mitigation_id: the mitigation that it follows from; "": somebody listed it.
+        is_reported: as in `Listing`.
     """
 
     address: str
@@ -41,6 +42,7 @@ class Entry:
     by: str
     mitigation_id: str = ""
     incident_id: str = ""
+    is_reported: bool = False
 
     @property
     def is_domain(self) -> bool:
@@ -57,6 +59,15 @@ class Published:
     left_out: int = 0
 
 
+class ListFullError(ConfigError):
+    """So many addresses are listed by hand or withheld that there is no place for more."""
+
+
+def is_own(domain: str, *, host: str) -> bool:
+    """Whether a domain is the host itself, or one below it."""
+    return domain == host or domain.endswith(f".{host}")
+
+
 def prepared(address: str, *, host: str) -> str:
     """Read what an operator wants listed or withheld: a domain or an account of another server.
 
@@ -67,7 +78,7 @@ def prepared(address: str, *, host: str) -> str:
         jid = Jid.parse(address)
     except MalformedError as error:
         raise ConfigError(f"'{shown(address)}' is neither a domain nor an account: {error.rule}") from None
-    if jid.domain == host or jid.domain.endswith(f".{host}"):
+    if is_own(jid.domain, host=host):
         raise ConfigError(f"{jid.bare} is on {host} itself; only others are listed")
     return jid.bare
 
@@ -95,6 +106,29 @@ def published(mitigations: Iterable[Mitigation], listings: Iterable[Listing], *,
     return Published(
         entries=tuple(newest[:MAX_ENTRIES]), withheld=withheld, left_out=max(0, len(newest) - MAX_ENTRIES)
     )
+
+
+def still_to_list(
+    addresses: Iterable[str], listings: Iterable[Listing], *, until: datetime
+) -> tuple[str, ...]:
+    """Leave out what is withheld, itself or with its domain, and what is listed as long already.
+
+    Args:
+        addresses: what is to be listed, prepared.
+        listings: what was said about these and about their domains.
+        until: when they would be off the list.
+    """
+    said = {one.address: one for one in listings}
+
+    def is_open(address: str) -> bool:
+        known, domain = said.get(address), said.get(_domain(address))
+        if domain is not None and not domain.is_published:
+            return False
+        if known is None:
+            return True
+        return known.is_published and known.expires_at is not None and known.expires_at < until
+
+    return tuple(one for one in dict.fromkeys(addresses) if is_open(one))
 
 
 def _of_mitigations(mitigations: Iterable[Mitigation]) -> list[Entry]:
@@ -128,7 +162,14 @@ def _listed(one: Mitigation) -> str | None:
 
 def _of_listings(listings: Iterable[Listing]) -> list[Entry]:
     return [
-        Entry(address=one.address, since=one.at, until=one.expires_at, by=one.by, incident_id=one.incident_id)
+        Entry(
+            address=one.address,
+            since=one.at,
+            until=one.expires_at,
+            by=one.by,
+            incident_id=one.incident_id,
+            is_reported=one.is_reported,
+        )
         for one in listings
         if one.is_published
     ]

@@ -77,3 +77,44 @@ def test_a_yes_sends_it_and_a_no_does_not(cli: Any, users: Any) -> None:
     assert [one["domain"] for one in waiting] == ["d.test"]
     states = {one["domain"]: one["state"] for one in cli("--json", "abuse", "list", "--all").json()["drafts"]}
     assert states == {"b.test": "sent", "c.test": "dismissed", "d.test": "open"}
+
+
+def listed(cli: Any) -> dict[str, Any]:
+    (one,) = cli("--json", "lists", "show").json()["lists"]
+    return {entry["address"]: entry for entry in one["entries"]}
+
+
+def test_a_yes_lists_the_accounts_too_where_a_user_agreed_that_others_be_told(cli: Any, users: Any) -> None:
+    users(report("bob", may_go_to_others=True), report(jid="quiet@b.test"), report(jid="x@c.test"))
+    assert "list 1 account for others to load: add --list" in cli("abuse", "show", "b.test").messages
+    assert "--list" not in cli("abuse", "show", "c.test").messages
+    assert cli("abuse", "send", "b.test", "--list-days", "3").code == 2
+    assert cli("abuse", "send", "b.test", "--list", "--list-days", "0").code == 2
+    sent = cli("abuse", "send", "b.test", "--list", "--list-days", "3")
+    assert sent.code == 0
+    assert f"spam@b.test is on the list of {HOST}." in sent.messages
+    assert "publish_lists = true" in sent.messages
+    incident = cli("--json", "abuse", "show", "b.test").json()["incident_id"]
+    (entry,) = listed(cli).values()
+    assert (entry["address"], entry["incident_id"], entry["is_reported"]) == ("spam@b.test", incident, True)
+    assert f"reported by users, incident {incident[:8]}" in cli("lists", "show").out
+    none = cli("--json", "abuse", "send", "c.test", "--list")
+    assert (none.code, none.json()["listed"]) == (0, [])
+    assert listed(cli).keys() == {"spam@b.test"}
+
+
+def test_nobody_to_list_is_said_and_protected_names_need_a_second_yes(
+    run: Any, configuration: str, users: Any
+) -> None:
+    def cli(*words: str) -> Any:
+        return run(*words, config=configuration + '[policy]\nprotected = ["b.test"]\n')
+
+    users(report(may_go_to_others=True), report(jid="x@c.test"))
+    assert "Nobody is listed" in cli("abuse", "send", "c.test", "--list").messages
+    refused = cli("abuse", "send", "b.test", "--list")
+    assert (refused.code, "nothing was sent" in refused.messages) == (2, True)
+    assert "--yes-protected" in refused.messages
+    assert (listed(cli), cli("--json", "abuse", "show", "b.test").json()["state"]) == ({}, "open")
+    done = cli("--json", "abuse", "send", "b.test", "--list", "--yes-protected")
+    assert (done.code, done.json()["listed"]) == (0, ["spam@b.test"])
+    assert listed(cli).keys() == {"spam@b.test"}

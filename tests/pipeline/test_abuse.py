@@ -125,15 +125,19 @@ async def test_one_yes_sends_what_was_agreed_to_and_nothing_else(store: Store, s
     assert after.incident_id == sent.incident.id
     assert await drafts(store) == []
     with pytest.raises(ConfigError, match="it was sent"):
-        await stories.send(store, origin(), draft.id)
+        await stories.send(store, origin(count(10)), draft.id)
 
 
-async def test_a_form_that_is_sent_twice_sends_once(store: Store) -> None:
+async def test_what_is_sent_again_under_its_id_finds_what_was_sent_and_under_another_is_refused(
+    store: Store,
+) -> None:
     await hear(store, report())
     (draft,) = await drafts(store)
-    await stories.send(store, origin(), draft.id)
-    with pytest.raises(ConfigError):
-        await stories.send(store, origin(), draft.id)
+    first = await stories.send(store, origin(), draft.id)
+    again = await stories.send(store, origin(), draft.id)
+    assert [one.id for one in again.interactions] == [one.id for one in first.interactions]
+    with pytest.raises(ConfigError, match="it was sent"):
+        await stories.send(store, origin(count(10)), draft.id)
     assert await store.redis.llen("ib:lane:outgoing:host:a.test") == 2  # disco#info first, and the report
 
 

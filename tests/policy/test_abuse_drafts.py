@@ -243,3 +243,40 @@ def test_never_more_is_told_than_was_agreed_to(rows: list[tuple[str, str, bool]]
         total = sum(counter.value for one in document.sources for counter in one.counters)
         assert total <= len(agreed)
         assert {one.address.partition("@")[0] for one in document.sources} <= {whom for _, whom in agreed}
+
+
+Row = tuple[str, str, bool, bool, bool]
+ROWS = st.lists(
+    st.tuples(
+        st.sampled_from("abc"),
+        st.sampled_from(["x@b.test", "y@b.test/phone", "b.test", "x@c.a.test", "a.test"]),
+        st.booleans(),
+        st.booleans(),
+        st.booleans(),
+    ),
+    max_size=30,
+)
+
+
+@given(ROWS)
+def test_an_account_may_be_listed_only_where_a_user_agreed_that_others_be_told(rows: list[Row]) -> None:
+    state = heard(
+        report(who, whom, may_go_to_origin=origin, may_go_to_others=others, is_admin=admin)
+        for who, whom, origin, others, admin in rows
+    )
+    agreed = {
+        whom.partition("/")[0] for _, whom, origin, others, admin in rows if origin and others and not admin
+    }
+    for draft in state.drafts.values():
+        found = abuse.may_be_listed(draft)
+        told = {one.address for one in abuse.document(draft, with_words=False).sources}
+        assert set(found) <= agreed & told
+        assert all("@" in one and not one.endswith("a.test") for one in found)
+        admins = {one.jid for one in draft.accused if one.is_admin}
+        assert not admins & set(found)
+
+
+def test_nobody_on_this_server_may_be_listed_whatever_users_agreed_to() -> None:
+    draft = draft_of(report(jid="eve@elsewhere.test", is_own=True, may_go_to_others=True))
+    assert abuse.may_be_listed(draft) == ()
+    assert abuse.may_be_listed(replace(draft, is_own=False)) == ("eve@elsewhere.test",)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bridge.errors import ConfigError
 from bridge.policy.decisions import Mitigation, MitigationState, MitigationType
 from bridge.policy.listing import Listing
-from bridge.policy.publish import MAX_ENTRIES, nodes, plain_text, prepared, published
+from bridge.policy.publish import MAX_ENTRIES, nodes, plain_text, prepared, published, still_to_list
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SOON = NOON + timedelta(days=1)
@@ -119,3 +119,34 @@ def test_whatever_is_typed_is_listed_as_one_line_or_refused(text: str) -> None:
     assert address == prepared(address, host="a.test")
     assert len(address.splitlines()) == 1
     assert not any(character.isspace() for character in address.rpartition("@")[2])
+
+
+SAID = st.builds(
+    lambda address, is_published, days: listing(
+        address, is_published=is_published, expires_at=NOON + timedelta(days=days) if is_published else None
+    ),
+    st.sampled_from(["x@b.test", "y@b.test", "b.test", "z@c.test", "c.test"]),
+    st.booleans(),
+    st.integers(0, 60),
+)
+
+
+@given(st.lists(SAID, unique_by=lambda one: one.address), st.integers(1, 60))
+def test_what_is_still_to_list_takes_nothing_back_and_shortens_nothing(said: list[Any], days: int) -> None:
+    until = NOON + timedelta(days=days)
+    wanted = ("x@b.test", "z@c.test", "x@b.test")
+    found = still_to_list(wanted, said, until=until)
+    before = {one.address: one for one in said}
+    for address in found:
+        domain = before.get(address.partition("@")[2])
+        assert domain is None or domain.is_published
+        assert address not in before or (before[address].is_published and before[address].expires_at < until)
+    after = [one for one in said if one.address not in found]
+    after += [listing(one, expires_at=until) for one in found]
+    entries = {one.address: one.until for one in published([], after, now=NOON).entries}
+    for address in set(wanted):
+        domain = before.get(address.partition("@")[2])
+        is_withheld = any(one is not None and not one.is_published for one in (before.get(address), domain))
+        assert (address in entries) is not is_withheld
+        assert is_withheld or entries[address] >= until
+    assert still_to_list(wanted, after, until=until) == ()

@@ -6,19 +6,22 @@ House rule: who reported is in no answer; sending takes the scope `approve`.
 from datetime import datetime
 from typing import Final, Self
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field, model_validator
 
 from bridge.errors import ConfigError, ConflictError
 from bridge.pipeline import abuse as stories
+from bridge.pipeline import abuse_lists
 from bridge.pipeline.drafts import Origin
 from bridge.policy import abuse
 from bridge.policy.abuse_record import AbuseDraft, AbuseKind, DraftState
 from bridge.policy.consumers import Scope
+from bridge.policy.mitigation import ProtectedError
 from bridge.policy.record import Record
 from bridge.store import keys
 from bridge.web.api import paging
 from bridge.web.api.model import Body, Domain, Out, PageQuery
-from bridge.web.api.router import Answer, Call, Route, not_found
+from bridge.web.api.published import check_end
+from bridge.web.api.router import Answer, Call, Route, invalid, not_found
 
 TAG: Final = "abuse"
 
@@ -63,6 +66,9 @@ class DraftView(Out):
     reports: int
     agreed: int = Field(description="How many reports may be passed on to the accused server.")
     reporters: int = Field(description="Different users, as far as they are told apart.")
+    may_be_listed: tuple[str, ...] = Field(
+        description="Accounts of which a user agreed that others be told; no others are listed with a yes."
+    )
     first_at: datetime
     last_at: datetime
     accused: tuple[AccusedView, ...]
@@ -77,6 +83,19 @@ class DraftView(Out):
     def of(cls, draft: AbuseDraft) -> Self:
         """Show it."""
         return cls.model_validate(abuse.shown(draft), strict=False)
+
+
+class SentDraftView(DraftView):
+    """A draft that was sent."""
+
+    listed: tuple[str, ...] = Field(
+        description="The accounts that are on the list of the host because of it."
+    )
+
+    @classmethod
+    def with_listed(cls, draft: AbuseDraft, listed: tuple[str, ...]) -> Self:
+        """Show it."""
+        return cls.model_validate({**abuse.shown(draft), "listed": listed}, strict=False)
 
 
 class DraftPage(Out):
@@ -97,6 +116,20 @@ class SendDraftBody(Body):
     """A yes."""
 
     with_words: bool = Field(default=False, description="Also what users wrote who agreed to it.")
+    list_accounts: bool = Field(
+        default=False,
+        description="Have the accounts of `may_be_listed` listed, too, but for those that are withheld.",
+    )
+    listed_until: AwareDatetime | None = Field(
+        default=None, description="When they are off the list; null: after `policy.mitigation_days`."
+    )
+    second_yes: bool = Field(default=False, description="Listing protected names is meant, too.")
+
+    @model_validator(mode="after")
+    def _lists_until(self) -> Self:
+        if self.listed_until is not None and not self.list_accounts:
+            raise ValueError("listed_until goes with list_accounts")
+        return self
 
 
 async def list_drafts(call: Call) -> Answer:
@@ -139,13 +172,26 @@ async def show_draft(call: Call) -> Answer:
 
 async def send_draft(call: Call) -> Answer:
     """Say yes."""
-    draft = await known_draft(call)
+    draft, body = await known_draft(call), call.body
+    check_end(call, "listed_until", body.listed_until)
     origin = Origin(host=draft.host, to=(), now=call.now, new_id=call.new_id, actor=call.actor)
+    wish = abuse_lists.Wish(
+        rules=call.service.settings.policy, expires_at=body.listed_until, second_yes=body.second_yes
+    )
     try:
-        await stories.send(call.store, origin, draft.id, with_words=call.body.with_words)
+        await stories.send(
+            call.store,
+            origin,
+            draft.id,
+            with_words=body.with_words,
+            wish=wish if body.list_accounts else None,
+        )
+    except ProtectedError as error:
+        raise invalid("second_yes", str(error)) from None
     except ConfigError as error:
         raise ConflictError(str(error)) from None
-    return Answer(body=DraftView.of(await stories.find(call.store, draft.id)))
+    after = await stories.find(call.store, draft.id)
+    return Answer(body=SentDraftView.with_listed(after, await abuse_lists.listed(call.store, after)))
 
 
 async def dismiss_draft(call: Call) -> Answer:
@@ -185,10 +231,11 @@ ROUTES: Final = (
         scope=Scope.APPROVE,
         handler=send_draft,
         summary="Send it to the server that it is about",
-        description="What users did not agree to is left out. 409 where it cannot be sent, see `objection`.",
+        description="What users did not agree to is left out. 409 where it cannot be sent, see `objection`, or where "
+        "the list is full; then nothing is listed and nothing sent.",
         tag=TAG,
         body=SendDraftBody,
-        answer=DraftView,
+        answer=SentDraftView,
     ),
     Route(
         method="POST",

@@ -27,8 +27,9 @@ class EntryView(Out):
     since: datetime
     until: datetime | None = Field(description="When it is off the list by itself.")
     by: str = Field(description="Who decided that.")
-    mitigation_id: str = Field(description="The mitigation that it follows from; empty: listed by hand.")
+    mitigation_id: str = Field(description="The mitigation that it follows from; empty: somebody listed it.")
     incident_id: str
+    is_reported: bool = Field(description="Users reported it, and it was listed with the yes to that.")
 
     @classmethod
     def of(cls, entry: Entry) -> Self:
@@ -47,6 +48,7 @@ class ListingView(Out):
     reason: str = Field(description="Never published.")
     expires_at: datetime | None
     incident_id: str
+    is_reported: bool = Field(description="Users reported it, and it was listed with the yes to that.")
 
     @classmethod
     def of(cls, listing: Listing) -> Self:
@@ -138,8 +140,7 @@ async def say(call: Call) -> Answer:
             call.store, host, address, actor=call.actor, now=call.now, reason=body.reason
         )
         return Answer(body=ListingView.of(one))
-    if body.expires_at is not None and not call.now < body.expires_at <= call.now + _LONGEST:
-        raise invalid("expires_at", "must lie in the future, at most ten years from now")
+    check_end(call, "expires_at", body.expires_at)
     await _check_incident(call, host, body.incident_id)
     try:
         one = await stories.list_address(
@@ -157,6 +158,12 @@ async def say(call: Call) -> Answer:
     except ProtectedError as error:
         raise invalid("second_yes", str(error)) from None
     return Answer(body=ListingView.of(one))
+
+
+def check_end(call: Call, field: str, end: datetime | None) -> None:
+    """Blame the field where an entry would be on the list for no time, or for too long."""
+    if end is not None and not call.now < end <= call.now + _LONGEST:
+        raise invalid(field, "must lie in the future, at most ten years from now")
 
 
 async def _check_incident(call: Call, host: str, incident_id: str) -> None:

@@ -1,14 +1,18 @@
 """What this server's users report about others: in the inbox, with one button that sends it and one that does not."""
 
+from datetime import timedelta
 from typing import Final
 
 from aiohttp import web
 
 from bridge.errors import ConfigError, ConflictError
 from bridge.pipeline import abuse as stories
+from bridge.pipeline import abuse_lists
 from bridge.pipeline.drafts import Origin
 from bridge.policy import abuse
 from bridge.policy.abuse_record import AbuseDraft
+from bridge.policy.mitigation import ProtectedError
+from bridge.policy.publish import ListFullError
 from bridge.store import keys, load
 from bridge.web.console.guard import NOT_HERE, Visit, post
 from bridge.web.console.once import NewId, once, word
@@ -36,15 +40,27 @@ async def _mine(visit: Visit) -> AbuseDraft:
 async def send(visit: Visit) -> web.Response:
     """Send it to the domain that it is about; a form sent twice sends once."""
     draft = await _mine(visit)
-    with_words = bool(await visit.field("words"))
+    with_words, is_listing = bool(await visit.field("words")), bool(await visit.field("list"))
+    wish = abuse_lists.Wish(
+        rules=visit.service.settings.policy,
+        second_yes=bool(await visit.field("protected")),
+        only=frozenset(await visit.fields("account")),
+    )
 
     async def act(new_id: NewId) -> str:
         origin = Origin(host=draft.host, to=(), now=visit.now, new_id=new_id, actor=visit.actor)
-        sent = await stories.send(visit.store, origin, draft.id, with_words=with_words)
+        sent = await stories.send(
+            visit.store, origin, draft.id, with_words=with_words, wish=wish if is_listing else None
+        )
         return sent.incident.id if sent.incident is not None else ""
 
     try:
         incident = await once(visit, act)
+    except ProtectedError:
+        chosen = {"words": "yes"} if with_words else {}
+        return visit.back("/", "abuse-protected", protected=draft.id, **chosen)
+    except ListFullError:
+        raise
     except (ConfigError, ConflictError):  # somebody else was faster, or more came
         return visit.back("/", "abuse-late")
     return visit.back(f"/incidents/{incident}", "abuse-sent")
@@ -60,14 +76,22 @@ async def dismiss(visit: Visit) -> web.Response:
     return visit.back("/", "abuse-dismissed")
 
 
-def shown(draft: AbuseDraft) -> dict[str, object]:
-    """What the card of one draft says beside the draft itself."""
-    return {
-        "draft": draft,
-        "headline": abuse.headline(draft),
-        "objection": abuse.objection(draft),
-        "once": word(),
-    }
+async def cards(visit: Visit, drafts: list[AbuseDraft]) -> list[dict[str, object]]:
+    """What the card of each draft says, beside the draft itself."""
+    until = visit.now + timedelta(days=visit.service.settings.policy.mitigation_days)
+    listable = await abuse_lists.listable(visit.store, drafts, until=until)
+    return [
+        {
+            "draft": draft,
+            "headline": abuse.headline(draft),
+            "objection": abuse.objection(draft),
+            "listable": listable[draft.id],
+            "is_protected": visit.query("protected") == draft.id,
+            "with_words": visit.query("protected") == draft.id and visit.query("words") == "yes",
+            "once": word(),
+        }
+        for draft in drafts
+    ]
 
 
 def routes() -> list[web.RouteDef]:

@@ -37,7 +37,7 @@ async def show(visit: Visit) -> web.Response:
         title="Inbox",
         approvals=approvals,
         more_approvals=more_approvals,
-        drafts=[abuse.shown(one) for one in drafts],
+        drafts=await abuse.cards(visit, drafts),
         more_drafts=more_drafts,
         strangers=strangers[:_SHOWN],
         more_strangers=more_strangers + max(0, len(strangers) - _SHOWN),

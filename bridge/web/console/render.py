@@ -46,6 +46,7 @@ SAID: Final = {
     "declined": "You said no; the server that asked is told why.",
     "asked-again": "Prosody was asked again; this is what it would touch now.",
     "abuse-sent": "What your users report is being sent; what comes of it appears here.",
+    "abuse-protected": "Nothing was sent or listed: listing these accounts needs a second yes; see below.",
     "abuse-dismissed": "Dismissed; nothing is sent. What users report from now on is counted anew.",
     "abuse-late": "Somebody was faster, or more was reported just now. Nothing was done; look again.",
     "lifted": "You took it back; Prosody is told.",

@@ -1,9 +1,15 @@
 """What users report, over the API: shown without who reported, sent by a token that may approve."""
 
+from datetime import UTC, datetime, timedelta
+
+from bridge.policy.change import Change, Put
 from bridge.policy.consumers import Scope
+from bridge.policy.record import Peer
+from bridge.policy.trust import Trust
+from bridge.store.commit import commit
 from bridge.store.connect import Store
 from tests.pipeline.test_abuse import hear, report
-from tests.web.api.conftest import OTHER, Api
+from tests.web.api.conftest import HOST, OTHER, Api, blamed
 
 
 async def test_what_users_report_is_shown_without_them_and_sent_once(api: Api, store: Store) -> None:
@@ -33,3 +39,41 @@ async def test_only_those_who_may_approve_send_and_only_those_of_the_host_see(ap
     other = await api.with_token(Scope.ADMIN, hosts=(OTHER,))
     assert (await other("GET", f"/abuse/{one['id']}")).status == 404
     assert (await other("GET", "/abuse")).body["items"] == []
+
+
+async def test_a_yes_lists_accounts_until_its_end_and_a_repeated_one_changes_nothing(
+    api: Api, store: Store
+) -> None:
+    await hear(store, report(may_go_to_others=True), report(jid="quiet@b.test"))
+    (one,) = (await api("GET", "/abuse")).body["items"]
+    assert one["may_be_listed"] == ["spam@b.test"]
+    until = (datetime.now(UTC) + timedelta(days=3)).isoformat()
+    body = {"list_accounts": True, "listed_until": until}
+    key = {"headers": {"Idempotency-Key": "k1"}}
+    sent = await api("POST", f"/abuse/{one['id']}/send", body, **key)
+    assert (sent.status, sent.body["listed"]) == (200, ["spam@b.test"])
+    assert (await api("POST", f"/abuse/{one['id']}/send", body, **key)).body == sent.body
+    (shown,) = (await api("GET", f"/lists?host={HOST}")).body["items"]
+    (entry,) = shown["entries"]
+    assert (entry["address"], entry["is_reported"]) == ("spam@b.test", True)
+    assert entry["incident_id"] == sent.body["incident_id"]
+    assert datetime.fromisoformat(entry["until"]) == datetime.fromisoformat(until)
+
+
+async def test_what_cannot_be_listed_names_the_field_and_nothing_is_sent(api: Api, store: Store) -> None:
+    await hear(store, report(may_go_to_others=True))
+    peer = Peer(host=HOST, domain="b.test", trust=Trust.TRUSTED)
+    await commit(store, Change(puts=(Put(None, peer),)))
+    (one,) = (await api("GET", "/abuse")).body["items"]
+    over, far = "2020-01-01T00:00:00Z", "2999-01-01T00:00:00Z"
+    for body, field in (
+        ({"list_accounts": True}, "second_yes"),
+        ({"list_accounts": True, "listed_until": over}, "listed_until"),
+        ({"list_accounts": True, "listed_until": far}, "listed_until"),
+        ({"listed_until": far}, ""),
+    ):
+        reply = await api("POST", f"/abuse/{one['id']}/send", body)
+        assert (reply.status, blamed(reply)) == (422, [field])
+    assert (await api("GET", f"/abuse/{one['id']}")).body["state"] == "open"
+    body = {"list_accounts": True, "second_yes": True}
+    assert (await api("POST", f"/abuse/{one['id']}/send", body)).body["listed"] == ["spam@b.test"]

@@ -19,6 +19,8 @@ from pydantic import SecretStr
 
 from bridge.config import HostSettings, PolicySettings, ServerSettings, Settings
 from bridge.pipeline.abuse import waiting
+from bridge.pipeline.actors import Actor
+from bridge.pipeline.publish import published_by, take_back, withhold
 from bridge.pipeline.sign_in import make_link
 from bridge.policy.change import Change, Put
 from bridge.policy.decisions import (
@@ -383,3 +385,66 @@ async def test_one_button_sends_nothing_of_what_users_report(browse: Open, store
     assert (await send(client, path, page="/")).headers["Location"] == "/?said=abuse-dismissed"
     assert (await send(client, path, page="/")).headers["Location"] == "/?said=abuse-late"
     assert await waiting(store, "a.test", limit=5) == []
+
+
+def draft_form(page: str) -> tuple[str, dict[str, Any]]:
+    """The form that sends what users report: where to, and what it holds before anybody ticks anything."""
+    form = re.findall(
+        r'<form class="row" method="post" action="(/abuse/[a-z0-9]+/send)">(.*?)</form>', page, re.DOTALL
+    )
+    ((path, inner),) = form
+    hidden = re.findall(r'type="hidden" name="([a-z]+)" value="([^"]*)"', inner)
+    return path, {name: [value for other, value in hidden if other == name] for name, _ in hidden}
+
+
+async def test_one_yes_lists_the_accounts_that_were_shown_too(browse: Open, store: Store) -> None:
+    await hear(store, report(may_go_to_others=True), report(jid="quiet@b.test"), webhook_id="w1")
+    client = await browse(a=Role.APPROVER)
+    page = await (await client.get("/")).text()
+    assert "list these accounts, too: <bdi>spam@b.test</bdi></label>" in page
+    path, fields = draft_form(page)
+    await hear(store, report("bob", "new@b.test", may_go_to_others=True), webhook_id="w2")
+    answer = await client.post(path, data={**fields, "list": "yes"}, allow_redirects=False)
+    assert answer.headers["Location"].startswith("/incidents/")
+    (entry,) = (await published_by(store, "a.test", now=datetime.now(UTC))).entries
+    assert (entry.address, entry.is_reported) == ("spam@b.test", True)
+    assert ">reported by users</a>" in await (await client.get("/lists")).text()
+
+
+async def test_listing_is_offered_only_where_somebody_may_be_listed_and_not_to_viewers(
+    browse: Open, store: Store
+) -> None:
+    await hear(store, report(), report(jid="x@c.test", may_go_to_others=True))
+    await withhold(store, "a.test", "c.test", actor=Actor("x"), now=datetime.now(UTC))
+    for role in (Role.APPROVER, Role.VIEWER):
+        assert "list these accounts" not in await (await (await browse(a=role)).get("/")).text()
+    await take_back(store, "a.test", "c.test", actor=Actor("x"), now=datetime.now(UTC))
+    assert "list these accounts" in await (await (await browse(a=Role.APPROVER)).get("/")).text()
+    assert "list these accounts" not in await (await (await browse(a=Role.VIEWER)).get("/")).text()
+
+
+async def test_listing_protected_accounts_asks_for_a_second_yes_and_sends_nothing_before(
+    browse: Open, store: Store
+) -> None:
+    await hear(store, report(may_go_to_others=True))
+    peer = Peer(host="a.test", domain="b.test", trust=Trust.TRUSTED)
+    await commit(store, Change(puts=(Put(None, peer),)))
+    client = await browse(a=Role.APPROVER)
+    page = await (await client.get("/")).text()
+    assert 'name="protected"' not in page
+    path, fields = draft_form(page)
+    ticked = {**fields, "list": "yes", "words": "yes"}
+    answer = await client.post(path, data=ticked, allow_redirects=False)
+    assert answer.headers["Location"].startswith("/?said=abuse-protected&protected=")
+    page = await (await client.get(answer.headers["Location"])).text()
+    assert "needs a second yes" in page
+    assert 'name="list" value="yes" checked' in page
+    assert 'name="words" value="yes" checked' in page
+    assert len(await waiting(store, "a.test", limit=5)) == 1
+    _, fields = draft_form(page)
+    answer = await client.post(
+        path, data={**fields, "list": "yes", "protected": "yes"}, allow_redirects=False
+    )
+    assert answer.headers["Location"].startswith("/incidents/")
+    found = (await published_by(store, "a.test", now=datetime.now(UTC))).entries
+    assert [one.address for one in found] == ["spam@b.test"]
