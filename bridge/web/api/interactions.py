@@ -230,13 +230,18 @@ async def report_incident(call: Call) -> Answer:
     return Answer(body=_originated(done, notes), headers=headers)
 
 
-async def show_interaction(call: Call) -> Answer:
-    """One interaction."""
+async def known_interaction(call: Call) -> Interaction:
+    """Load the interaction that the path names; 404 where the caller may not see it."""
     name = keys.interaction(call.path["id"])
     found = (await load.fetch(call.store, names=[name])).records[name]
     if not isinstance(found, Interaction) or not call.sees(found.host):
         raise not_found("interaction")
-    return Answer(body=InteractionView.of(found))
+    return found
+
+
+async def show_interaction(call: Call) -> Answer:
+    """One interaction."""
+    return Answer(body=InteractionView.of(await known_interaction(call)))
 
 
 ROUTES: Final = (

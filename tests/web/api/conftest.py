@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from blockbuster import BlockBuster, blockbuster_ctx
 from pydantic import SecretStr
 
-from bridge.config import HostSettings, ServerSettings, Settings
+from bridge.config import HostSettings, PolicySettings, ServerSettings, Settings
 from bridge.iodef.model import Incident as Document
 from bridge.iodef.model import IncidentId
 from bridge.pipeline import originate, tokens
@@ -111,15 +111,19 @@ async def make_token(
     )
 
 
-def make_service(store: Store, *, per_minute: int = 100_000) -> Service:
+def make_service(
+    store: Store, *, per_minute: int = 100_000, public_url: str = "", answer_page_days: int = 0
+) -> Service:
     host = HostSettings(secrets=(SecretStr(SECRET),))
     return Service(
         settings=Settings(
-            hosts={HOST: host, OTHER: host}, server=ServerSettings(api_requests_per_minute=per_minute)
+            hosts={HOST: host, OTHER: host},
+            server=ServerSettings(api_requests_per_minute=per_minute, public_url=public_url),
+            policy=PolicySettings(answer_page_days=answer_page_days),
         ),
         store=store,
         durability=Durability(mode="disk", problems=(), fix=()),
-        keys={},
+        keys={name: [signature.decode_secret(SECRET)] for name in (HOST, OTHER)},
     )
 
 
@@ -139,8 +143,8 @@ async def make_api(store: Store) -> AsyncIterator[MakeApi]:
     """Make a service with a listener, and a client whose token may do everything."""
     running = []
 
-    async def make(*, per_minute: int = 100_000) -> Api:
-        service = make_service(store, per_minute=per_minute)
+    async def make(**more: Any) -> Api:
+        service = make_service(store, **more)
         client = TestClient(TestServer(make_app(service)))
         await client.start_server()
         running.append(client)

@@ -19,6 +19,7 @@ from bridge.store.connect import Store
 from bridge.web.app import serving
 from tests.web.api.conftest import HOST, NOW, SECRET, make_incident, make_token, put, reported
 from tests.web.api.test_endpoints import tried
+from tests.web.api.test_letters import mailed_to
 
 COMMAND = Path(sys.executable).parent / "schemathesis"
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
@@ -50,6 +51,7 @@ async def fill(store: Store) -> None:
     """Have something of everything, so that lists are not empty."""
     await put(store, *(make_incident(number) for number in range(5)))
     await reported(store, "peer.test")
+    await mailed_to(store, "i1")
     endpoint = Endpoint(
         id="ep_a", url="https://consumer.example/", hosts=(HOST,), secret=SECRET, created_at=NOW
     )
