@@ -19,7 +19,6 @@ from bridge.cli.output import Exit, Terminal, cell, count
 from bridge.cli.stored import (
     NotFoundError,
     hosts_of,
-    interactions_of,
     known_names,
     newest_incidents,
     one_incident,
@@ -32,7 +31,7 @@ from bridge.errors import ConfigError
 from bridge.log import visible
 from bridge.pipeline import originate
 from bridge.pipeline.due import steps_with
-from bridge.pipeline.export import exported
+from bridge.pipeline.export import exported, interactions_about
 from bridge.pipeline.ids import new_id
 from bridge.pipeline.originate import Origin, Originated
 from bridge.pipeline.related import related_to
@@ -188,7 +187,7 @@ async def _show(settings: Settings, hosts: list[str], start: str) -> Page | Inte
 
 
 async def _page(store: Store, incident: Incident, settings: Settings) -> Page:
-    interactions = await interactions_of(store, incident.id, editions=incident.editions)
+    interactions = await interactions_about(store, incident.id, editions=incident.editions)
     page = Page(
         incident=incident,
         interactions=tuple(interactions),
@@ -318,4 +317,4 @@ async def _export(
     async with opened(settings) as store:
         incident = await one_incident(store, hosts, start)
         newest = await with_original(store, incident.current.interaction_id)
-        return incident, newest, await interactions_of(store, incident.id)
+        return incident, newest, await interactions_about(store, incident.id)

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 from bridge.cli.lookalike import address_cell
 from bridge.cli.output import Terminal, cell, count
-from bridge.cli.stored import interactions_of, records
+from bridge.cli.stored import records
+from bridge.pipeline.export import interactions_about
 from bridge.pipeline.originate import Originated
 from bridge.policy.outreach import instead
 from bridge.policy.record import Incident, Interaction, InteractionState, Peer
@@ -54,7 +55,7 @@ async def _is_told(store: Store, sent: Interaction) -> bool:
     """Whether the report came that an acknowledged inquiry announces; true for everything else."""
     if sent.kind is not Kind.INQUIRY or sent.state is not InteractionState.ACKNOWLEDGED:
         return True
-    about = await interactions_of(store, sent.incident_id)
+    about = await interactions_about(store, sent.incident_id)
     return any(one.answers == sent.id for one in about)
 
 

@@ -11,7 +11,7 @@ from bridge.cli.output import count
 from bridge.config import Settings
 from bridge.config_file import may_not_read
 from bridge.errors import BridgeError, ConfigError, UnavailableError
-from bridge.policy.record import Edition, Incident, Interaction, Peer, Record, Way
+from bridge.policy.record import Incident, Interaction, Peer, Record, Way
 from bridge.policy.trust import Trust
 from bridge.store import keys, load
 from bridge.store.connect import Store, close, open_store
@@ -155,18 +155,6 @@ async def one_incident(store: Store, hosts: list[str], start: str) -> Incident:
 
 class NotFoundError(BridgeError):
     """Nothing, or too much, is called so."""
-
-
-async def interactions_of(
-    store: Store, incident_id: str, *, editions: Iterable[Edition] = ()
-) -> list[Interaction]:
-    """Load the newest interactions about an incident, and those that brought its editions, oldest first."""
-    index = keys.interactions(incident_id)
-    members = (await load.newest(store, [index], limit=_MOST_INTERACTIONS))[index]
-    ids = dict.fromkeys((*members, *(edition.interaction_id for edition in editions)))
-    found = await records(store, [keys.interaction(one) for one in ids])
-    interactions = [record for record in found if isinstance(record, Interaction)]
-    return sorted(interactions, key=lambda one: (one.received_at, one.way, one.id))
 
 
 async def with_original(store: Store, interaction_id: str) -> Interaction:

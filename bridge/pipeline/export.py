@@ -1,13 +1,32 @@
-"""An interaction's document for other programs."""
+"""An interaction's document for other programs, and all that was sent and received about an incident."""
+
+from collections.abc import Iterable
 
 from lxml import etree
 
 from bridge.iodef.table import NAMESPACE, tag
 from bridge.iodef.write import write
 from bridge.policy.disclosure import reread
-from bridge.policy.record import Interaction
+from bridge.policy.record import Edition, Interaction
+from bridge.store import keys, load
+from bridge.store.connect import Store
 from bridge.xmpp import xml
 from bridge.xmpp.xml import Element
+
+_MOST_INTERACTIONS = 500
+
+
+async def interactions_about(
+    store: Store, incident_id: str, *, editions: Iterable[Edition] = (), limit: int = _MOST_INTERACTIONS
+) -> list[Interaction]:
+    """Load the newest interactions about an incident, and those that brought these editions, oldest first."""
+    index = keys.interactions(incident_id)
+    members = (await load.newest(store, [index], limit=limit))[index]
+    ids = dict.fromkeys((*members, *(edition.interaction_id for edition in editions)))
+    names = [keys.interaction(one) for one in ids]
+    found = (await load.fetch(store, names=names)).records.values() if names else ()
+    interactions = [one for one in found if isinstance(one, Interaction)]
+    return sorted(interactions, key=lambda one: (one.received_at, one.way, one.id))
 
 
 def exported(interaction: Interaction) -> bytes:

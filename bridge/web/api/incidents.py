@@ -3,20 +3,21 @@
 import asyncio
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, RootModel, model_validator
 
 from bridge.errors import MalformedError
 from bridge.iodef.model import Severity
-from bridge.pipeline.export import exported
+from bridge.pipeline.export import exported, interactions_about
 from bridge.pipeline.triage import Judgement, triage
+from bridge.policy import exports
 from bridge.policy.consumers import Scope
 from bridge.policy.decisions import Triage, TriageState
 from bridge.policy.record import Incident, Interaction, Record
 from bridge.store import keys, load
 from bridge.store.keys import RecordName
 from bridge.web.api import paging
-from bridge.web.api.model import Body, Domain, Line, PageQuery, Query, QueryMoment, Text
-from bridge.web.api.router import XML, Answer, Call, Route, not_found
+from bridge.web.api.model import Body, Domain, Json, Line, PageQuery, Query, QueryMoment, Text
+from bridge.web.api.router import TEXT, XML, Answer, Call, Route, not_found
 from bridge.web.api.search import Filters, find
 from bridge.web.api.views import (
     IncidentItem,
@@ -81,6 +82,19 @@ class FormQuery(Query):
         default="canonical",
         description="`canonical`: an IODEF-Document, valid against the schema; `original`: the bytes that came.",
     )
+
+
+class ExportQuery(Query):
+    """For whom."""
+
+    form: Literal["log", "xarf"] = Field(
+        default="log",
+        description="`log`: who was told when, as text for a public list; `xarf`: XARF v4 for hosters, as JSON.",
+    )
+
+
+class Xarf(RootModel[tuple[Json, ...]]):
+    """XARF v4 reports (xarf.org), one for each source; the same source has the same `report_id` again."""
 
 
 def _left_out() -> Any:
@@ -156,13 +170,30 @@ async def judge_incident(call: Call) -> Answer:
 async def show_document(call: Call) -> Answer:
     """The document of the edition that counts."""
     incident, _ = await known_incident(call)
+    current, original = await _brought(call, incident)
+    if call.query.form == "original":
+        return Answer(raw=original)
+    return Answer(raw=await asyncio.to_thread(exported, current))
+
+
+async def _brought(call: Call, incident: Incident) -> tuple[Interaction, bytes]:
+    """The interaction that brought the edition that counts, and its bytes."""
     name = keys.interaction(incident.current.interaction_id)
     current = (await load.fetch(call.store, names=[name], originals=True)).records[name]
     if not isinstance(current, Interaction) or current.original is None:
         raise not_found("document")
-    if call.query.form == "original":
-        return Answer(raw=current.original)
-    return Answer(raw=await asyncio.to_thread(exported, current))
+    return current, current.original
+
+
+async def export_incident(call: Call) -> Answer:
+    """An incident of our own for those who keep lists, or run machines."""
+    incident, _ = await known_incident(call)
+    current, _ = await _brought(call, incident)
+    story = await interactions_about(call.store, incident.id)
+    if call.query.form == "xarf":
+        return Answer(body=Xarf(tuple(exports.xarf(incident, current.document, story))))
+    text = exports.log(incident, current.document, story)
+    return Answer(raw=text.encode(), headers={"Content-Type": f"{TEXT}; charset=utf-8"})
 
 
 async def list_interactions(call: Call) -> Answer:
@@ -225,6 +256,20 @@ ROUTES: Final = (
         tag=TAG,
         query=FormQuery,
         produces=XML,
+    ),
+    Route(
+        method="GET",
+        path="/incidents/{id}/export",
+        scope=Scope.READ,
+        handler=export_incident,
+        summary="An incident of our own, for public lists and hosters",
+        description="409 where another server reported it, or where it is made of what users agreed to tell one server "
+        "only.",
+        tag=TAG,
+        query=ExportQuery,
+        answer=Xarf,
+        or_text=True,
+        is_refusable=True,
     ),
     Route(
         method="GET",

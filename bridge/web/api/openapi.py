@@ -9,7 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from bridge.policy.consumers import Scope
 from bridge.web.api.idempotency import HEADER
-from bridge.web.api.router import JSON, PREFIX, Route
+from bridge.web.api.router import JSON, PREFIX, TEXT, Route
 from bridge.web.problems import KINDS, MEDIA_TYPE
 from bridge.web.problems import PREFIX as PROBLEM
 from bridge.webhooks.event import EventType
@@ -167,6 +167,8 @@ def _responses(route: Route, names: Names) -> dict[str, Any]:
         good["content"] = _content(names[route.answer, "serialization"], route.produces)
     elif route.produces != JSON:
         good["content"] = {route.produces: {"schema": {"type": "string"}}}
+    if route.or_text:
+        good["content"][TEXT] = {"schema": {"type": "string"}}
     problem = {"content": _content("Problem", MEDIA_TYPE)}
     statuses = [400, 503]
     if route.scope is not None:
@@ -175,7 +177,7 @@ def _responses(route: Route, names: Names) -> dict[str, Any]:
         statuses.append(403)
     if "{" in route.path:
         statuses.append(404)
-    if route.method != "GET":
+    if route.method != "GET" or route.is_refusable:
         statuses.append(409)
     if route.body is not None:
         statuses += [413, 415, 422]

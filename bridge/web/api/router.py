@@ -33,6 +33,7 @@ _log = log.get(__name__)
 PREFIX: Final = "/api/v1"
 JSON: Final = "application/json"
 XML: Final = "application/xml"
+TEXT: Final = "text/plain"
 _HANDLER_SECONDS: Final = 30.0  # less than idempotency.IN_FLIGHT_SECONDS
 _SAFE: Final = {
     "Cache-Control": "no-store",
@@ -137,6 +138,8 @@ class Route:
         query, body: what is accepted; None: no parameter, no body. An empty body counts as `{}`.
         answer: what is answered with `status`; None: no body, or not JSON.
         produces: the media type of the answer.
+        or_text: it may be plain text instead, as the query says.
+        is_refusable: a GET that the state of what it is about may not allow (409), as anything else.
         secret: finds the `secret` of an answer that was kept under an Idempotency-Key; None: it has none. It is not
             kept with the answer.
         is_stream: the handler answers with a response that it has begun itself; no time limit.
@@ -154,6 +157,8 @@ class Route:
     answer: type[BaseModel] | None = None
     status: int = 200
     produces: str = JSON
+    or_text: bool = False
+    is_refusable: bool = False
     secret: Callable[[Call, Mapping[str, Any]], Awaitable[str]] | None = None
     is_stream: bool = False
 
@@ -321,6 +326,7 @@ def _dumped(body: BaseModel | None) -> bytes:
 __all__ = [
     "JSON",
     "PREFIX",
+    "TEXT",
     "XML",
     "Answer",
     "Call",

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from bridge.errors import MalformedError
+from bridge.pipeline.export import interactions_about
 from bridge.policy.decisions import Triage
 from bridge.policy.lookalike import alike
 from bridge.policy.record import Edition, Incident, Interaction, Peer, Record
@@ -182,11 +183,7 @@ async def interactions(
     store: Store, incident_id: str, editions: Sequence[Edition], *, limit: int
 ) -> list[Interaction]:
     """The newest interactions about an incident, and those that brought its editions, oldest first."""
-    index = keys.interactions(incident_id)
-    members = (await load.newest(store, [index], limit=limit))[index]
-    ids = dict.fromkeys((*members, *(edition.interaction_id for edition in editions[-limit:])))
-    found = [one for one in await records(store, map(keys.interaction, ids)) if isinstance(one, Interaction)]
-    return sorted(found, key=lambda one: (one.received_at, one.way, one.id))
+    return await interactions_about(store, incident_id, editions=editions[-limit:], limit=limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Incidents over the API: lists, one of them, its document, triage."""
 
 import asyncio
+import base64
 import random
 from dataclasses import replace
 from datetime import timedelta
@@ -17,7 +18,9 @@ from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store
 from bridge.xep0268.model import Status
+from tests.pipeline.test_abuse import hear, report
 from tests.web.api.conftest import HOST, NOW, OTHER, Api, blamed, make_incident, put, reported
+from tests.web.api.test_letters import mailed_to
 
 
 async def walk(api: Api, query: str = "", *, limit: int = 7) -> list[str]:
@@ -260,3 +263,41 @@ async def test_what_a_token_may_not_see_is_not_found_exactly_like_what_is_not_th
         assert hidden.body | {"instance": ""} == unknown.body | {"instance": ""}
     assert (await bound("PATCH", f"/incidents/{own.id}", {"note": "x"})).status == 404
     assert (await api("GET", f"/incidents/{own.id}")).status == 200
+
+
+async def test_an_own_incident_is_exported_as_log_and_xarf_as_the_command_line_does(
+    api: Api, store: Store
+) -> None:
+    sent = await mailed_to(store, "i1")
+    path = f"/incidents/{sent.incident_id}/export"
+    log = await api("GET", path)
+    assert (log.status, log.headers["Content-Type"]) == (200, "text/plain; charset=utf-8")
+    assert log.body.startswith("Incident i1 reported by a.test\n")
+    assert "request to c.test (XEP-0268): not spoken there; abuse@c.test not written to yet" in log.body
+    reports = await api("GET", f"{path}?form=xarf")
+    assert (reports.status, reports.headers["Content-Type"]) == (200, "application/json")
+    (one,) = reports.body
+    assert (one["xarf_version"], one["source_identifier"]) == ("4.2.0", "bad@c.test")
+    assert base64.b64decode(one["evidence"][0]["payload"]).decode() == log.body
+    assert blamed(await api("GET", f"{path}?form=json")) == ["form"]
+    other = await api.with_token(Scope.ADMIN, hosts=(OTHER,))
+    assert (await other("GET", path)).status == 404
+
+
+async def test_what_is_not_ours_to_publish_is_refused_with_the_reason(api: Api, store: Store) -> None:
+    await hear(store, report())
+    (draft,) = (await api("GET", "/abuse")).body["items"]
+    private = (await api("POST", f"/abuse/{draft['id']}/send", {})).body["incident_id"]
+    own = await mailed_to(store, "i1")
+    theirs = make_incident(1)
+    theirs = replace(theirs, editions=(replace(theirs.editions[0], interaction_id=own.id),))
+    await put(store, theirs, make_incident(2))
+    for name, reason in (
+        (private, "the users whose reports it is made of agreed that b.test be told, and nobody else"),
+        (theirs.id, "peer.test reported it, so it is for peer.test to publish"),
+    ):
+        for form in ("log", "xarf"):
+            reply = await api("GET", f"/incidents/{name}/export?form={form}")
+            assert (reply.status, reply.body["detail"]) == (409, reason)
+    gone = make_incident(2).id
+    assert (await api("GET", f"/incidents/{gone}/export")).status == 404
