@@ -401,7 +401,7 @@ async def test_one_yes_lists_the_accounts_that_were_shown_too(browse: Open, stor
     await hear(store, report(may_go_to_others=True), report(jid="quiet@b.test"), webhook_id="w1")
     client = await browse(a=Role.APPROVER)
     page = await (await client.get("/")).text()
-    assert "list these accounts, too: <bdi>spam@b.test</bdi></label>" in page
+    assert "list these accounts, too: <bdi>spam@b.test</bdi></span></label>" in page
     path, fields = draft_form(page)
     await hear(store, report("bob", "new@b.test", may_go_to_others=True), webhook_id="w2")
     answer = await client.post(path, data={**fields, "list": "yes"}, allow_redirects=False)
