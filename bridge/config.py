@@ -157,6 +157,7 @@ class PolicySettings(_Section):
     quota_strangers_burst: PositiveInt = 1200
     quota_reports_of_user_per_hour: PositiveInt = 20
     tell_reporters: bool = False
+    feed_quorum: Annotated[int, Field(ge=1, le=20)] = 2
 
     @field_validator("require_authentication")
     @classmethod

@@ -41,6 +41,7 @@ COUNTERS = {
         "Reports of users: counted, repeated, over-quota or full; drafts of them sent or dismissed.",
         ("outcome",),
     ),
+    "feeds": Description("Readings of lists of others: changed, unchanged or failed.", ("outcome",)),
     "retired": Description("Incidents deleted because their time was over.", ("from",)),
     "set_aside": Description("Items set aside because their workers died.", ("queue",)),
 }

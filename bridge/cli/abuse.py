@@ -5,7 +5,7 @@ House rule: what users wrote reaches the terminal only through `cell`.
 
 import argparse
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from bridge.cli.acting import actor, days, decided, now_utc
@@ -16,15 +16,19 @@ from bridge.cli.stored import NotFoundError, hosts_of, opened
 from bridge.config import Settings, load_settings
 from bridge.errors import ConfigError
 from bridge.pipeline import abuse as stories
-from bridge.pipeline import abuse_lists
+from bridge.pipeline import abuse_lists, feeds
 from bridge.pipeline.drafts import Origin
 from bridge.pipeline.ids import new_id
 from bridge.policy import abuse
 from bridge.policy.abuse_record import AbuseDraft, DraftState
+from bridge.policy.feed import Claim
 from bridge.policy.mitigation import ProtectedError
 from bridge.store import keys
 from bridge.store.connect import Store
+from bridge.webhooks.event import plain
 
+Named = Mapping[str, Sequence[Claim]]
+"""The lists of others that name an address."""
 _LABEL = 12
 _MOST = 500
 
@@ -106,21 +110,22 @@ async def _find(store: Store, settings: Settings, arguments: argparse.Namespace)
 def show(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Print one draft."""
     settings = load_settings(arguments.config)
-    draft = asyncio.run(_show(settings, arguments))
+    draft, named = asyncio.run(_show(settings, arguments))
     if terminal.is_json:
-        terminal.json(abuse.shown(draft))
+        terminal.json({**abuse.shown(draft), "named_by": plain(named)})
         return Exit.OK
-    print_draft(draft, terminal)
+    print_draft(draft, named, terminal)
     return Exit.OK
 
 
-async def _show(settings: Settings, arguments: argparse.Namespace) -> AbuseDraft:
+async def _show(settings: Settings, arguments: argparse.Namespace) -> tuple[AbuseDraft, Named]:
     async with opened(settings) as store:
-        return await _find(store, settings, arguments)
+        draft = await _find(store, settings, arguments)
+        return draft, (await feeds.about(store, [draft]))[draft.id]
 
 
-def print_draft(draft: AbuseDraft, terminal: Terminal) -> None:
-    """Print whom users accuse, what they wrote, and what a yes would do."""
+def print_draft(draft: AbuseDraft, named: Named, terminal: Terminal) -> None:
+    """Print whom users accuse, which lists name these too, what users wrote, and what a yes would do."""
     terminal.line(
         terminal.marked(f"Users of {cell(draft.host)} report {cell(abuse.headline(draft))}", "title")
     )
@@ -140,9 +145,14 @@ def print_draft(draft: AbuseDraft, terminal: Terminal) -> None:
     for one in draft.accused:
         admin = ", an admin of this server" if one.is_admin else ""
         agreed = f"{one.agreed} may be passed on"
-        terminal.line(f"  {address_cell(one.jid)}: {count(one.reports, 'report')}, {agreed}{admin}")
+        lists = f", named by {count(len(named[one.jid]), 'list')}" if one.jid in named else ""
+        terminal.line(f"  {address_cell(one.jid)}: {count(one.reports, 'report')}, {agreed}{lists}{admin}")
     if draft.left_out:
         terminal.line(f"  and {count(draft.left_out, 'report')} about others there")
+    if draft.domain in named:
+        terminal.title("Lists that name the whole server")
+    for claim in named.get(draft.domain, ()):
+        terminal.line(f"  {cell(claim.url)}  since {moment(claim.since)} or before")
     if draft.words:
         terminal.title("What users wrote")
     for words in draft.words:

@@ -154,6 +154,7 @@ def print_approval(one: Approval, terminal: Terminal) -> None:
         ("Asked by", asked_by),
         ("On", one.host),
         ("Incident", one.incident_id),
+        ("Named by", " ".join(one.feeds)),
         ("State", one.state),
         ("Since", moment(one.created_at)),
         ("Expires", moment(one.expires_at) if one.state is ApprovalState.OPEN else ""),

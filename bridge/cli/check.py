@@ -7,20 +7,22 @@ import argparse
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from types import SimpleNamespace
 
 import aiohttp
 
 from bridge.cli.arguments import NO_FILE, Commands, command
-from bridge.cli.output import Exit, Terminal, count
+from bridge.cli.output import Exit, Terminal, count, moment
 from bridge.cli.services import ready_problem
 from bridge.cli.stored import opened
 from bridge.clients.prosody import ProsodyClient
 from bridge.config import Settings, load_settings
 from bridge.errors import BridgeError, ConfigError, UnavailableError
 from bridge.log import visible
+from bridge.pipeline.feeds import listed
+from bridge.policy.feed_record import Feed
 from bridge.store import load
 from bridge.store.connect import Store, check_durability
 from bridge.store.place import at
@@ -33,6 +35,7 @@ _OTHERS_MAY_READ = 0o004
 _MIB = 1024 * 1024
 _WORKER_SEEN_SECONDS = 30
 _REPLICAS = 2
+_UNREAD_FOR = timedelta(days=1)
 _FIX_CLOCK = "timedatectl set-ntp true   (on whichever machine is wrong)"
 _ENABLE_MODULE = 'modules_enabled = { "incident_bridge" } for that host, then: prosodyctl restart'
 _FIX_SET_ASIDE = """\
@@ -170,7 +173,21 @@ async def _open_store(store: Store, settings: Settings) -> list[Finding]:
     if health.set_aside:
         text = f"{count(health.set_aside, 'item')} set aside, because workers died of it"
         found.append(Finding(what="set aside", text=text, code=Exit.NO, fix=_FIX_SET_ASIDE))
+    for host in settings.hosts:
+        feeds = await listed(store, host)
+        found += [one for feed in feeds if (one := unread(feed, now=datetime.now(UTC))) is not None]
     return found
+
+
+def unread(feed: Feed, *, now: datetime) -> Finding | None:
+    """That a list of others could not be read for long; None: it could."""
+    since = feed.read_at or feed.added_at
+    if now - since < _UNREAD_FOR:
+        return None
+    why = f": {feed.problem}" if feed.problem else ""
+    text = f"{feed.url} could not be read since {moment(since)}{why}"
+    fix = f"mend it, or: incident-bridge feeds remove {feed.id}"
+    return Finding(what=f"feed {feed.host}", text=text, code=Exit.NO, fix=fix)
 
 
 def servers(known: Servers) -> Finding:

@@ -2,8 +2,9 @@
 
 import argparse
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,13 @@ from bridge.config import Settings, load_settings
 from bridge.errors import UnsupportedError
 from bridge.pipeline.publish import published_by
 from bridge.policy.approval import own_target
-from bridge.policy.compare import Named, Read, named_by, read_plain
+from bridge.policy.compare import UNDECIDED, Named, Read, named_by, read_plain
 from bridge.policy.decisions import MitigationType
 from bridge.policy.effects import effects
 from bridge.policy.trust import Trust
 from bridge.webhooks.event import plain
 
-_MOST_PREVIEWED = 50
+MOST_PREVIEWED = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +46,15 @@ def add(inner: Commands, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("lists", nargs="+", metavar="LIST", help="a URL or a file: one domain a line")
     parser.add_argument(
-        "--quorum", type=_number, default=1, metavar="N", help="only what so many lists agree on"
+        "--quorum", type=number, default=1, metavar="N", help="only what so many lists agree on"
     )
     parser.add_argument("--preview", action="store_true",
-                        help=f"ask Prosody what blocking would touch here (the first {_MOST_PREVIEWED})")  # fmt: skip
+                        help=f"ask Prosody what blocking would touch here (the first {MOST_PREVIEWED})")  # fmt: skip
     parser.add_argument("--host", help="for this host, if several are configured")
 
 
-def _number(text: str) -> int:
+def number(text: str) -> int:
+    """Read how many must agree."""
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError("must be a number from 1 on")
     return int(text)
@@ -124,7 +126,8 @@ async def _compare(
         trusted=trusted,
         protected=settings.policy.protected,
     )
-    touched = await _touched(settings, host, named) if arguments.preview else {}
+    undecided = (one.domain for one in named if one.standing in UNDECIDED)
+    touched = await would_touch(settings, host, undecided) if arguments.preview else {}
     return Compared(read=read, named=named, touched=touched)
 
 
@@ -145,17 +148,15 @@ def _file(name: str) -> str:
     return body.decode("utf-8", "replace").removeprefix("\ufeff")
 
 
-async def _touched(settings: Settings, host: str, named: tuple[Named, ...]) -> dict[str, tuple[str, ...]]:
-    """What blocking each would touch, of those about which nothing is decided yet."""
+async def would_touch(settings: Settings, host: str, domains: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """What blocking each of the first `MOST_PREVIEWED` of these would touch, in words."""
     found: dict[str, tuple[str, ...]] = {}
     async with prosody(settings) as server:
-        for one in [each for each in named if each.standing in {"", "trusted", "protected"}][
-            :_MOST_PREVIEWED
-        ]:
-            target = own_target(host, MitigationType.BLOCK, address=one.domain)
+        for domain in islice(domains, MOST_PREVIEWED):
+            target = own_target(host, MitigationType.BLOCK, address=domain)
             try:
-                preview = dict(await server.preview(host, domain=one.domain))
+                preview = dict(await server.preview(host, domain=domain))
             except UnsupportedError as error:
                 preview = {"error": str(error)}
-            found[one.domain] = tuple(effects(replace(target, preview=preview)))
+            found[domain] = tuple(effects(replace(target, preview=preview)))
     return found

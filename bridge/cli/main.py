@@ -31,6 +31,7 @@ _GROUPS = {
     "incidents": ("incidents",),
     "mitigations": ("mitigations",),
     "lists": ("lists",),
+    "feeds": ("feeds",),
     "login": ("login-link",),
     "letter": ("letter",),
     "originate": ("report", "inquire", "request", "respond"),

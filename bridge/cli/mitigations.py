@@ -126,6 +126,7 @@ def _fields(one: Mitigation) -> tuple[tuple[str, object], ...]:
         ("Reason", one.reason),
         ("Approval", one.approval_id),
         ("Incident", one.incident_id),
+        ("Named by", " ".join(one.feeds)),
     )
 
 

@@ -1,4 +1,4 @@
-"""POSTs of webhook events to endpoints, which anybody may have named and nobody may be trusted (DESIGN §7).
+"""POSTs of webhook events to endpoints, and GETs of lists, which anybody may have named and nobody may be trusted.
 
 House rules: no socket is made but for an address that was judged, whatever a name resolves to by then; bytes signed are
 bytes sent; no redirect, no proxy, no cookie, nothing from the environment but the authorities that TLS trusts; what the
@@ -40,6 +40,9 @@ _IDLE_SECONDS = 4
 _LOOKUPS_AT_ONCE = 64
 _SLOW_SECONDS = 2
 _SWITCHING_PROTOCOLS = 101
+_OK, _NOT_MODIFIED = 200, 304
+_REDIRECTS = (301, 302, 303, 307, 308)
+_MAX_MARK = 200
 _HEADERS = {
     "Accept": "*/*",
     "Accept-Encoding": "identity",
@@ -64,6 +67,21 @@ class Reply:
     answer: str = ""
     duration_ms: int = 0
     retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What came of one GET.
+
+    Attributes:
+        text: the body, bytes that are not UTF-8 replaced; None: it is the same as before, or there was none.
+        mark: what tells later whether it changed; "": nothing does.
+        error: why there is nothing to read, hostile text; "": there is, or it is the same.
+    """
+
+    text: str | None = None
+    mark: str = ""
+    error: str = ""
 
 
 class EndpointClient:
@@ -144,6 +162,27 @@ class EndpointClient:
                 error = self._why(caught)
             return heard.reply(error, duration_ms=round((time.monotonic() - started) * 1000))
 
+    async def get(self, url: str, *, mark: str, max_bytes: int) -> Page:
+        """Fetch what is at a URL that `check_url` has seen, unless it is still what `mark` says (an ETag).
+
+        Raises nothing for what the other side does.
+        """
+        session = self._sessions.get(url.partition("://")[0])
+        if session is None:
+            return Page(error=f"'{shown(url)}' begins with neither https:// nor http://")
+        headers = {"Connection": "close", "Accept": "text/plain, */*;q=0.1"}
+        if mark:
+            headers["If-None-Match"] = mark
+        async with self._slots:
+            try:
+                async with (
+                    asyncio.timeout(self._timeout_seconds),
+                    session.get(url, headers=headers, allow_redirects=False) as answer,
+                ):
+                    return await _page(answer, mark=mark, max_bytes=max_bytes)
+            except (aiohttp.ClientError, OSError, ValueError) as caught:
+                return Page(error=self._why(caught))
+
     def _socket(self, judge: Callable[[str], None], info: aiohttp.AddrInfoType) -> socket.socket:
         """Make the socket for one address, the very one that is connected to next; every connection passes here.
 
@@ -164,7 +203,7 @@ class EndpointClient:
         if not self._allow_http and not is_allowed(ip_address(text), self._allowed):
             raise OSError(f"plain http is not sent to {text}, which webhooks.allow_networks does not name")
 
-    def _why(self, error: Exception) -> str:
+    def _why(self, error: Exception) -> str:  # noqa: C901 - one case for each way to fail
         """Say in one line what went wrong."""
         match error:
             case aiohttp.ClientConnectorCertificateError():
@@ -179,6 +218,8 @@ class EndpointClient:
                 text = f"its URL is not a URL: {error}"
             case aiohttp.ServerDisconnectedError():
                 text = "it closed the connection without an answer"
+            case aiohttp.ClientPayloadError():
+                text = "it broke off in the middle of its answer"
             case aiohttp.ClientResponseError():
                 text = f"it answered something that is not HTTP, or too long a header: {error.message}"
             case TimeoutError():
@@ -188,6 +229,29 @@ class EndpointClient:
             case _:
                 text = f"{type(error).__name__}: {error}"
         return "".join(one if one.isprintable() else "\ufffd" for one in " ".join(text.split()))[:300]
+
+
+async def _page(answer: aiohttp.ClientResponse, *, mark: str, max_bytes: int) -> Page:
+    """Read a page, if it is one."""
+    if answer.status == _NOT_MODIFIED and mark:
+        return Page(mark=mark)
+    if answer.status in _REDIRECTS:
+        to = shown(answer.headers.get("Location", "nowhere"))
+        return Page(
+            error=f"it answered {answer.status} and leads to {to}, which is not followed: name that instead"
+        )
+    if answer.status != _OK:
+        return Page(error=f"it answered {answer.status}")
+    body = bytearray()
+    async for chunk in answer.content.iter_chunked(65536):
+        body += chunk
+        if len(body) > max_bytes:
+            return Page(error=f"it is longer than {max_bytes} bytes")
+    etag = answer.headers.get("ETag", "")
+    return Page(
+        text=body.decode("utf-8", "replace").removeprefix("\ufeff"),
+        mark=etag if len(etag) <= _MAX_MARK and etag.isascii() and etag.isprintable() else "",
+    )
 
 
 class _Socket(socket.socket):

@@ -146,11 +146,62 @@ async def act(
         expires_at=now,
     )
     yes = _yes(actor, rules, now=now, expires_at=expires_at, is_second=second_yes, reason=reason)
+    return await _do(store, made, yes, rules)
+
+
+async def act_on_feeds(
+    store: Store,
+    host: str,
+    target: Target,
+    feeds: Sequence[str],
+    *,
+    approval_id: str,
+    actor: Actor,
+    rules: Rules,
+    now: datetime,
+    expires_at: datetime | None = None,
+    second_yes: bool = False,
+    reason: str = "",
+) -> Approval:
+    """Do something because lists of others name the target; there is no incident. For the rest see `act`.
+
+    Args:
+        store: where it lies.
+        host: on which host.
+        target: made by `policy.approval.own_target`.
+        feeds: the lists that name it.
+        approval_id: see `act`, as for all that follows.
+        actor: who does it.
+        rules: the operator's.
+        now: the time.
+        expires_at: when the mitigation ends.
+        second_yes: protected names are meant too.
+        reason: for people.
+
+    Raises:
+        ProtectedError: without a second yes.
+    """
+    made = Approval(
+        id=approval_id,
+        host=host,
+        incident_id="",
+        request=None,
+        requester="",
+        targets=(target,),
+        created_at=now,
+        expires_at=now,
+        feeds=tuple(feeds),
+    )
+    yes = _yes(actor, rules, now=now, expires_at=expires_at, is_second=second_yes, reason=reason)
+    return await _do(store, made, yes, rules)
+
+
+async def _do(store: Store, made: Approval, yes: Yes, rules: Rules) -> Approval:
     ready = await protected_now(store, made, rules)
     after, change = accept(None, ready, rules_of.chosen(ready, None), yes, None)
     if await _is_first(store, change):
         return after
-    return await loaded(store, approval_id)  # it was stored, and the answer got lost
+    return await loaded(store, made.id)  # it was stored, and the answer got lost
 
 
 async def lift(

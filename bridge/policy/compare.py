@@ -12,6 +12,8 @@ from bridge.policy.publish import Published
 from bridge.xmpp.jid import prep_domain
 
 MAX_LINES: Final = 100_000
+UNDECIDED: Final = frozenset({"", "trusted", "protected"})
+"""The standings of what may still be blocked, the latter two on a second yes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,27 +74,27 @@ def named_by(
         trusted: the domains of its trusted peers.
         protected: domains and bare JIDs that need a second yes.
     """
-    decided = {one.address: "withheld" for one in known.withheld}
-    decided |= {one.address: "blocked" if one.mitigation_id else "listed" for one in known.entries}
+    said = known.said
     found: dict[str, list[str]] = {}
     for name, domains in lists.items():
         for domain in domains:
             found.setdefault(domain, []).append(name)
     rows = [
-        Named(domain=domain, by=tuple(by), standing=_standing(domain, host, decided, trusted, protected))
+        Named(domain=domain, by=tuple(by), standing=standing(domain, host, said, trusted, protected))
         for domain, by in found.items()
         if len(by) >= quorum
     ]
     return tuple(sorted(rows, key=lambda one: (-len(one.by), one.domain)))
 
 
-def _standing(
-    domain: str, host: str, decided: Mapping[str, str], trusted: Collection[str], protected: Collection[str]
+def standing(
+    domain: str, host: str, said: Mapping[str, str], trusted: Collection[str], protected: Collection[str]
 ) -> str:
+    """Say what is decided about a domain here, see `Named`; `said` as `Published.said` has it."""
     if domain == host or domain.endswith(f".{host}"):
         return "own"
-    if domain in decided:
-        return decided[domain]
+    if domain in said:
+        return said[domain]
     if domain in protected or any(one.endswith(f"@{domain}") for one in protected):
         return "protected"
     return "trusted" if domain in trusted else ""

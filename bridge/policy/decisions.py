@@ -120,6 +120,8 @@ class Approval:
         had_second_yes: whether the operator said yes to protected names.
         is_automatic: a rule said yes (`policy.approve_automatically`).
         reason: for people: why it was declined, or done.
+        feeds: the lists of others that named the target when an operator said yes because of that; then there is no
+            incident.
     """
 
     id: str
@@ -138,6 +140,7 @@ class Approval:
     had_second_yes: bool = False
     is_automatic: bool = False
     reason: str = ""
+    feeds: tuple[str, ...] = ()
     version: int = 0
 
 
@@ -166,6 +169,7 @@ class Mitigation:
         ended_at: when it was lifted, expired or failed.
         failure: what went wrong last.
         note: what an operator should know of how it ended.
+        incident_id, feeds: what it is about, as in `Approval`.
     """
 
     id: str
@@ -188,6 +192,7 @@ class Mitigation:
     lifted_by: str = ""
     failure: str = ""
     note: str = ""
+    feeds: tuple[str, ...] = ()
     version: int = 0
 
     @property

@@ -139,7 +139,7 @@ def mitigated(mitigation: Mitigation, approval: Approval | None, *, now: datetim
         "host": mitigation.host,
         "request_id": approval.request if approval is not None else None,
         "peer": {"domain": requester} if requester else None,
-        "incident": {"id": mitigation.incident_id},
+        "incident": {"id": mitigation.incident_id} if mitigation.incident_id else None,
         "mitigation": {
             "id": mitigation.id,
             "type": str(mitigation.type),
@@ -151,14 +151,18 @@ def mitigated(mitigation: Mitigation, approval: Approval | None, *, now: datetim
             "failure": mitigation.failure or None,
             "note": mitigation.note or None,
         },
-        "links": {
-            "self": f"/api/v1/incidents/{mitigation.incident_id}",
-            "iodef": f"/api/v1/incidents/{mitigation.incident_id}/iodef",
-        },
+        "links": _links_of(mitigation),
     }
     return Event(
         host=mitigation.host, id=event_id, type=_MITIGATED[mitigation.state], timestamp=now, data=data
     )
+
+
+def _links_of(mitigation: Mitigation) -> dict[str, str]:
+    if not mitigation.incident_id:
+        return {"self": f"/api/v1/mitigations/{mitigation.id}"}
+    self = f"/api/v1/incidents/{mitigation.incident_id}"
+    return {"self": self, "iodef": f"{self}/iodef"}
 
 
 def inquired(host: str, item: Mapping[str, Any], asker: str, *, is_told: bool, now: datetime) -> Event:

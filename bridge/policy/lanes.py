@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from bridge.policy.change import Append, Queue
+from bridge.policy.feed_record import Feed
 from bridge.policy.record import Interaction
 from bridge.xmpp.stanza import write_result
 
@@ -112,6 +113,19 @@ def publish(host: str, at: datetime) -> Append:
     """Queue bringing a host's published lists up to date."""
     item = {"id": f"{host}-l{at.timestamp()}", "publish": host}
     return Append(queue=Queue.OUTGOING, lane=publish_lane(host), item=item)
+
+
+def read_feed(feed: Feed, at: datetime) -> Append:
+    """Queue reading a list of others: a node through the host's Prosody, a page beside what goes to endpoints."""
+    queue = Queue.OUTGOING if feed.scheme == "xmpp" else Queue.DELIVERIES
+    item = {"id": f"{feed.id}-{at.timestamp()}", "feed": feed.id}
+    return Append(queue=queue, lane=f"feed:{feed.id}", item=item)
+
+
+def forget_node(feed: Feed, at: datetime) -> Append:
+    """Queue telling the host's Prosody that nobody reads a node any more."""
+    item = {"id": f"{feed.id}-f{at.timestamp()}", "host": feed.host, "forget": list(feed.node)}
+    return Append(queue=Queue.OUTGOING, lane=f"feed:{feed.id}", item=item)
 
 
 def deliver(endpoint_id: str, host: str, sequence: int, *, nonce: str = "") -> Append:

@@ -22,6 +22,7 @@ from bridge.policy.decisions import (
     TargetState,
 )
 from bridge.policy.record import MAX_HISTORY, Incident, Outcome, derived_id
+from bridge.policy.words import count
 
 GIVE_UP_SECONDS = 86_400
 RETRY_SECONDS = (5, 15, 30, 60)
@@ -150,6 +151,7 @@ def _mitigation(approval: Approval, target: Target, yes: Yes) -> Mitigation:
     if target.type is None:
         raise ValueError(f"nothing can be done about {target.address}")
     asked = f"asked for by {approval.requester}, " if approval.requester else ""
+    about_what = f"incident {approval.incident_id}" if approval.incident_id else _named_by(approval.feeds)
     return Mitigation(
         id=derived_id("mitigation", approval.id, about(target.type, target.fields)),
         host=approval.host,
@@ -162,8 +164,13 @@ def _mitigation(approval: Approval, target: Target, yes: Yes) -> Mitigation:
         asked_at=yes.at,
         expires_at=yes.expires_at,
         by=yes.by,
-        reason=_short(f"{asked}incident {approval.incident_id}, approved by {yes.by}"),
+        reason=_short(f"{asked}{about_what}, approved by {yes.by}"),
+        feeds=approval.feeds,
     )
+
+
+def _named_by(feeds: Sequence[str]) -> str:
+    return f"named by {count(len(feeds), 'list')}"
 
 
 def _short(text: str) -> str:

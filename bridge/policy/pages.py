@@ -110,7 +110,7 @@ def approval_page(one: Approval) -> list[str]:
     """One approval whole: who asks for what, what that would touch, what came of it."""
     found = [
         f"Asked by {with_ascii(one.requester)}" if one.requester else "Done unasked",
-        f"Incident: {one.incident_id}",
+        f"Incident: {one.incident_id}" if one.incident_id else short(f"Named by {' '.join(one.feeds)}"),
         f"State: {one.state}",
     ]
     if one.decided_by:

@@ -1,8 +1,8 @@
 """What this host publishes for other software to load: domains and accounts.
 
 House rules: what is published follows from what is in force, and is worked out anew each time, so that what ends or is
-taken back is off the list by itself; what is withheld is never on it, whatever else says so; only addresses leave,
-never who reported them, who decided, or why.
+taken back is off the list by itself; what is withheld is never on it, whatever else says so; nor is what is blocked
+only because lists of others name it; only addresses leave, never who reported them, who decided, or why.
 """
 
 import hashlib
@@ -57,6 +57,12 @@ class Published:
     entries: tuple[Entry, ...] = ()
     withheld: tuple[Listing, ...] = ()
     left_out: int = 0
+
+    @property
+    def said(self) -> dict[str, str]:
+        """What is said of each address: `blocked`, `listed`, `withheld`."""
+        said = {one.address: "withheld" for one in self.withheld}
+        return said | {one.address: "blocked" if one.mitigation_id else "listed" for one in self.entries}
 
 
 class ListFullError(ConfigError):
@@ -150,7 +156,9 @@ def _of_mitigations(mitigations: Iterable[Mitigation]) -> list[Entry]:
 
 
 def _listed(one: Mitigation) -> str | None:
-    """The address that a mitigation puts on the list; None for one about an account of ours."""
+    """The address that a mitigation puts on the list; None for one about an account of ours, and for hearsay."""
+    if one.feeds:
+        return None
     match one.type:
         case MitigationType.SUSPEND:
             return None

@@ -18,6 +18,7 @@ from bridge.iodef.repair import Repair
 from bridge.policy.abuse_record import AbuseDraft
 from bridge.policy.consumers import Delivery, Endpoint, Fanout, Token
 from bridge.policy.decisions import Approval, Mitigation, Triage
+from bridge.policy.feed_record import Feed, FeedNames
 from bridge.policy.listing import Listing
 from bridge.policy.outreach import Outreach
 from bridge.policy.sessions import Session, SignIn
@@ -278,6 +279,8 @@ Record = (
     | SignIn
     | Session
     | AbuseDraft
+    | Feed
+    | FeedNames
 )
 
 

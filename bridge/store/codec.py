@@ -19,6 +19,7 @@ from bridge.errors import FormatError
 from bridge.policy.abuse_record import AbuseDraft
 from bridge.policy.consumers import Delivery, Endpoint, Fanout, Token
 from bridge.policy.decisions import Approval, Mitigation, Triage
+from bridge.policy.feed_record import Feed, FeedNames
 from bridge.policy.listing import Listing
 from bridge.policy.record import (
     Bucket,
@@ -57,6 +58,8 @@ _CLASSES: Final[dict[str, type[Record]]] = {
     "sign_in": SignIn,
     "session": Session,
     "abuse": AbuseDraft,
+    "feed": Feed,
+    "feed_names": FeedNames,
 }
 _RETRY_SECONDS: Final = 5  # by then a worker of the newer release has had its chance
 _BESIDE: Final = {"version", "original", "state", "state_at"}

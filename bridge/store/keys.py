@@ -13,6 +13,7 @@ from typing import Final, assert_never
 from bridge.policy.abuse_record import AbuseDraft, DraftState
 from bridge.policy.consumers import Delivery, DeliveryState, Endpoint, Fanout, Token
 from bridge.policy.decisions import Approval, ApprovalState, Mitigation, Triage
+from bridge.policy.feed_record import Feed, FeedNames
 from bridge.policy.listing import Listing
 from bridge.policy.record import Bucket, Incident, Interaction, Notices, Peer, Quarantine, Record
 from bridge.policy.sessions import Session, SignIn
@@ -124,6 +125,16 @@ def abuse_draft(draft_id: str) -> RecordName:
     return RecordName("abuse", _join(draft_id))
 
 
+def feed(feed_id: str) -> RecordName:
+    """The feed with this id."""
+    return RecordName("feed", _join(feed_id))
+
+
+def feed_names(feed_id: str) -> RecordName:
+    """What a feed names."""
+    return RecordName("feed_names", _join(feed_id))
+
+
 def name_of(record: Record) -> RecordName:  # noqa: C901, PLR0911, PLR0912 - one case for each record
     """The name under which this record is stored."""
     match record:
@@ -161,6 +172,10 @@ def name_of(record: Record) -> RecordName:  # noqa: C901, PLR0911, PLR0912 - one
             return session(record.id)
         case AbuseDraft():
             return abuse_draft(record.id)
+        case Feed():
+            return feed(record.id)
+        case FeedNames():
+            return feed_names(record.feed_id)
     assert_never(record)
 
 
@@ -329,12 +344,21 @@ def listings(host: str) -> str:
     return f"{PREFIX}i:listing:{_join(host)}"
 
 
+FEEDS_DUE: Final = f"{PREFIX}i:feed:due"
+"""Index of all feeds, by the time they are to be read."""
+
+
+def feeds(host: str) -> str:
+    """Index of the lists of others that `host` subscribes to, by the time it did."""
+    return f"{PREFIX}i:feed:{_join('host', host)}"
+
+
 def milliseconds(moment: datetime | None) -> int:
     """A moment as an index scores it; None is the beginning of time."""
     return 0 if moment is None else round(moment.timestamp() * 1000)
 
 
-def index_entries(record: Record) -> Entries:  # noqa: C901, PLR0911, PLR0912 - one case for each record
+def index_entries(record: Record) -> Entries:  # noqa: C901, PLR0911, PLR0912, PLR0915 - one case for each record
     """Every index this record is in, with its member and score there."""
     match record:
         case Interaction():
@@ -382,13 +406,17 @@ def index_entries(record: Record) -> Entries:  # noqa: C901, PLR0911, PLR0912 - 
             return {triaged(record.host): (record.incident_id, milliseconds(record.updated_at))}
         case Approval():
             entry = (record.id, milliseconds(record.created_at))
-            lists = (approvals(record.host), approvals_of_incident(record.incident_id))
+            lists = (approvals(record.host),)
+            if record.incident_id:
+                lists += (approvals_of_incident(record.incident_id),)
             if record.state is ApprovalState.OPEN:
                 lists += (approvals_open(record.host),)
             return dict.fromkeys(lists, entry)
         case Mitigation():
             entry = (record.id, milliseconds(record.created_at))
-            lists = (mitigations(record.host), mitigations_of_incident(record.incident_id))
+            lists = (mitigations(record.host),)
+            if record.incident_id:
+                lists += (mitigations_of_incident(record.incident_id),)
             if record.is_active:
                 lists += (mitigations_active(record.host),)
             return dict.fromkeys(lists, entry)
@@ -402,7 +430,12 @@ def index_entries(record: Record) -> Entries:  # noqa: C901, PLR0911, PLR0912 - 
             if record.state is DraftState.OPEN:
                 lists += (abuse_drafts_open(record.host),)
             return dict.fromkeys(lists, entry)
-        case Bucket() | Quarantine() | Notices() | Fanout() | SignIn():
+        case Feed():
+            return {
+                feeds(record.host): (record.id, milliseconds(record.added_at)),
+                FEEDS_DUE: (record.id, milliseconds(record.due_at)),
+            }
+        case Bucket() | Quarantine() | Notices() | Fanout() | SignIn() | FeedNames():
             return {}
     assert_never(record)
 

@@ -31,6 +31,7 @@ _OTHERS: Final = {
     "mitigation": keys.mitigation,
     "session": keys.session,
     "abuse": keys.abuse_draft,
+    "feed": keys.feed,
 }
 Entry = tuple[str, str]
 """An index's key, and a member."""

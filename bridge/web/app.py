@@ -17,7 +17,7 @@ from bridge import log
 from bridge.clients.prosody import keys_of
 from bridge.config import Address, Settings
 from bridge.errors import ConfigError, ConflictError, UnavailableError
-from bridge.pipeline import publish, reconcile
+from bridge.pipeline import feeds, publish, reconcile
 from bridge.pipeline.abuse import forget_drafts
 from bridge.pipeline.retain import empty_quarantine, forget_deliveries, trim_events
 from bridge.policy.change import Change
@@ -188,15 +188,16 @@ async def compare(service: Service) -> None:
 
 
 async def keep_lists(service: Service) -> None:
-    """Every few seconds: let a worker bring published lists up to date where they changed."""
+    """Every few seconds: let workers bring published lists up to date where they changed, and read others' lists."""
     while True:
         await asyncio.sleep(LISTS_SECONDS)
         try:
             await publish.begin(service.store, service.settings.hosts, now=datetime.now(UTC))
+            await feeds.begin(service.store, service.settings.hosts, now=datetime.now(UTC))
         except UnavailableError:
             continue  # it is done once the store is back
-        except Exception:  # noqa: BLE001 - an edge: published lists would never change again
-            _log.exception("published lists could not be compared; it goes on: report this as a bug")
+        except Exception:  # noqa: BLE001 - an edge: no list would ever change again
+            _log.exception("lists could not be compared or read; it goes on: report this as a bug")
 
 
 async def _tried(work: Awaitable[int]) -> int:

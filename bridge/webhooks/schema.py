@@ -92,6 +92,13 @@ class EventLinks(_Model):
     iodef: Link
 
 
+class MitigationLinks(_Model):
+    """Where more is: of the incident, or of the mitigation where there is none."""
+
+    self: Link
+    iodef: Link | None = None
+
+
 class Failure(_Model):
     """The stanza error that came back (RFC 6120 §8.3); the words of another server."""
 
@@ -200,9 +207,11 @@ class MitigationChanged(EventData):
         description="The server that asked for it; null: the operators did it unasked."
     )
     request_id: str | None = Field(description="The interaction that asked for it.")
-    incident: IncidentReference
+    incident: IncidentReference | None = Field(
+        description="null: lists of others named the target, and an operator said yes to that."
+    )
     mitigation: MitigationSummary
-    links: EventLinks
+    links: MitigationLinks
 
 
 class SendingSettled(AboutInteraction):

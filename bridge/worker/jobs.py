@@ -21,7 +21,7 @@ import aiohttp
 from bridge import config
 from bridge.clients.endpoint import EndpointClient
 from bridge.clients.prosody import ProsodyClient, keys_of
-from bridge.pipeline import mitigate, persons, publish
+from bridge.pipeline import feeds, mitigate, persons, publish
 from bridge.pipeline.deliver_events import Deliveries, fan_out, move
 from bridge.pipeline.process import process
 from bridge.pipeline.recover import set_aside
@@ -131,6 +131,9 @@ def _outgoing(store: Store, prosody: ProsodyClient, settings: config.Settings) -
     async def lists(lane: str, items: Sequence[bytes]) -> Sent:  # noqa: ARG001 - a Call
         return await publish.work(store, prosody, items, hosts=settings.hosts, now=datetime.now(UTC))
 
+    async def node(lane: str, items: Sequence[bytes]) -> Sent:  # noqa: ARG001 - a Call
+        return await feeds.read_node(store, prosody, items, now=lambda: datetime.now(UTC))
+
     async def sign_in(lane: str, items: Sequence[bytes]) -> Sent:  # noqa: ARG001 - a Call
         return await send_code(store, prosody, items, hosts=settings.hosts, now=datetime.now(UTC))
 
@@ -138,6 +141,7 @@ def _outgoing(store: Store, prosody: ProsodyClient, settings: config.Settings) -
         "host": LaneKind(call=send, items_per_call=64),
         "approval": LaneKind(call=approvals, items_per_call=1),
         "lists": LaneKind(call=lists, items_per_call=64),
+        "feed": LaneKind(call=node, items_per_call=64),
         SIGN_IN: LaneKind(call=sign_in, items_per_call=1),
         "events": LaneKind(call=move, items_per_call=64),
         "endpoint": LaneKind(call=move, items_per_call=64),
@@ -159,8 +163,12 @@ def _deliveries(store: Store, client: EndpointClient, settings: config.Settings)
             chance=random.random,  # jitter, no secret
         )
 
+    async def page(lane: str, items: Sequence[bytes]) -> Sent:  # noqa: ARG001 - a Call
+        return await feeds.read_page(store, client, items, now=lambda: datetime.now(UTC))
+
     kinds: dict[str, LaneKind | CourseKind] = {
         "events": LaneKind(call=fan, items_per_call=64),
+        "feed": LaneKind(call=page, items_per_call=64),
         "endpoint": CourseKind(open=deliver),
     }
     return OutgoingStories(kinds=kinds, set_aside=partial(_set_aside, store))

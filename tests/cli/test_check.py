@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from bridge.cli.check import clock_offset, servers
+from bridge.cli.check import clock_offset, servers, unread
 from bridge.policy.change import Change
+from bridge.policy.feed_record import Feed
 from bridge.store.commit import commit
 from bridge.store.connect import close, open_store
 from bridge.store.embedded import EmbeddedServer
@@ -103,6 +105,19 @@ def test_what_is_right_is_told(check: Any) -> None:
     assert findings["service"]["code"] == 0
     assert code == 3  # no worker runs
     assert findings["worker incidents"]["fix"].startswith("incident-bridge worker incidents")
+
+
+def test_a_list_of_others_that_could_not_be_read_for_a_day_is_to_be_mended() -> None:
+    noon = datetime(2026, 11, 21, 12, tzinfo=UTC)
+    feed = Feed(
+        id="f1", host="a.test", url="https://x.test/", by="", added_at=noon, due_at=noon, problem="it is away"
+    )
+    assert unread(feed, now=noon + timedelta(hours=20)) is None
+    found = unread(feed, now=noon + timedelta(hours=30))
+    assert found is not None
+    assert "it is away" in found.text
+    assert found.fix.endswith("feeds remove f1")
+    assert unread(replace(feed, read_at=noon + timedelta(hours=29)), now=noon + timedelta(hours=30)) is None
 
 
 def test_indexes_are_rebuilt_where_asked_for(

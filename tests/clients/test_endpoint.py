@@ -1,6 +1,7 @@
 """What becomes of a POST to an endpoint that is slow, broken, hostile, or not where it may be."""
 
 import asyncio
+import contextlib
 import gzip
 import re
 import socket
@@ -20,7 +21,7 @@ import trustme
 from aiohttp import web
 
 from bridge.clients import endpoint as client_module
-from bridge.clients.endpoint import ANSWER_BYTES_KEPT, EndpointClient, Reply, retry_after_seconds
+from bridge.clients.endpoint import ANSWER_BYTES_KEPT, EndpointClient, Page, Reply, retry_after_seconds
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 BODY = b'{"type":"endpoint.test","data":{"text":"\xc3\xbc"}}'
@@ -40,7 +41,8 @@ class Server:
         self.connections += 1
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
-                length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+                _, _, length_and_rest = head.lower().partition(b"content-length:")
+                length = int(length_and_rest.split(b"\r\n")[0] or 0)
                 self.requests.append(head + await reader.readexactly(length))
                 await self.answer(reader, writer)
                 await writer.drain()
@@ -512,3 +514,80 @@ async def test_names_that_are_never_resolved_keep_no_other_endpoint_waiting(
         assert (reply.status, any(one.done() for one in slow)) == (204, False)
         gate.set()
         assert all("cannot be resolved" in reply.error for reply in await asyncio.gather(*slow))
+
+
+# --- lists that are fetched
+
+
+async def fetch(client: EndpointClient, url: str, mark: str = "", max_bytes: int = 1000) -> Page:
+    return await client.get(url, mark=mark, max_bytes=max_bytes)
+
+
+async def test_a_list_is_fetched_with_what_tells_later_whether_it_changed(client: EndpointClient) -> None:
+    async with serving(ok(b"\xef\xbb\xbfbad.test\n\xff", 'ETag: "v1"\r\n')) as server:
+        page = await fetch(client, server.url(path="/list"))
+        await fetch(client, server.url(path="/list"), mark='"v0"')
+    assert page == Page(text="bad.test\n\ufffd", mark='"v1"')
+    assert server.requests[0].startswith(b"GET /list HTTP/1.1")
+    assert b"If-None-Match" not in server.requests[0]
+    assert b'If-None-Match: "v0"' in server.requests[1]
+
+
+async def test_a_list_that_did_not_change_is_not_sent_again(client: EndpointClient) -> None:
+    async with serving(b"HTTP/1.1 304 Not Modified\r\n\r\n") as server:
+        assert await fetch(client, server.url(), mark='"v1"') == Page(mark='"v1"')
+        assert (await fetch(client, server.url())).error == "it answered 304"
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "it answered 404"),
+        (
+            b"HTTP/1.1 302 Found\r\nLocation: http://else.test/\r\nContent-Length: 0\r\n\r\n",
+            "it answered 302 and leads to http://else.test/, which is not followed: name that instead",
+        ),
+        (ok(b"x" * 1001), "it is longer than 1000 bytes"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx", "it broke off in the middle"),
+        (b"SSH-2.0-x\r\n\r\n", "it answered something that is not HTTP"),
+    ],
+)
+async def test_a_list_that_cannot_be_fetched_says_why(
+    client: EndpointClient, answer: bytes, error: str
+) -> None:
+    async def write(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        writer.close()
+
+    async with serving(write) as server:
+        page = await fetch(client, server.url())
+    assert (page.text, page.mark) == (None, "")
+    assert page.error.startswith(error), page.error
+
+
+async def test_a_list_without_end_and_one_that_never_comes_are_given_up(client: EndpointClient) -> None:
+    async def endless(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"x" * 10000)
+                await writer.drain()
+
+    async with serving(endless) as server:
+        assert (await fetch(client, server.url())).error == "it is longer than 1000 bytes"
+    forever = asyncio.Event()
+
+    async def never(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+        await forever.wait()
+
+    async with serving(never) as server:
+        assert (await fetch(client, server.url())).error == "no answer within 0.5 s"
+        forever.set()
+
+
+async def test_a_list_is_fetched_from_no_address_that_an_endpoint_may_not_have() -> None:
+    async with serving(ok(b"bad.test")) as server, EndpointClient() as client:
+        page = await fetch(client, server.url())
+        assert "is not a public address" in page.error
+        assert "neither https" in (await fetch(client, "ftp://x.test/")).error
+    assert server.connections == 0

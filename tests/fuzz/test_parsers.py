@@ -12,13 +12,14 @@ from pydantic import ValidationError
 from bridge.cli.validate import judge
 from bridge.clients import prosody
 from bridge.clients.endpoint import retry_after_seconds
-from bridge.errors import MalformedError, RefusedError, SignatureError, UnavailableError
+from bridge.errors import ConfigError, MalformedError, RefusedError, SignatureError, UnavailableError
 from bridge.iodef.model import Restriction
 from bridge.iodef.redact import redact
 from bridge.iodef.write import write
 from bridge.log import visible
 from bridge.policy import answer_link
 from bridge.policy.compare import read_plain
+from bridge.policy.feed import checked_url, read_names
 from bridge.policy.lookalike import alike, with_ascii
 from bridge.policy.outreach import MAX_CONTACTS, choose, contacts_in
 from bridge.web import ingest
@@ -140,9 +141,22 @@ def read_contacts(data: bytes) -> None:
 
 
 def read_list(data: bytes) -> None:
-    """What others publish, as `lists compare` reads it."""
-    for domain in read_plain(data.decode("utf-8", "replace")).domains:
+    """What others publish, as `lists compare` and those who subscribe read it."""
+    text = data.decode("utf-8", "replace")
+    for domain in read_plain(text).domains:
         assert visible(with_ascii(domain)).isprintable()
+    for name in read_names(text.split("\n")).names:
+        assert visible(with_ascii(name)).isprintable()
+
+
+def read_place_of_list(data: bytes) -> None:
+    """Where a list is, as an operator types it."""
+    text = data.decode("utf-8", "replace")
+    for typed in (text, f"xmpp:{text}", f"xmpp:x.example?;node={text}"):
+        try:
+            assert visible(checked_url(typed, own=("host.example",), allow_http=True)).isprintable()
+        except ConfigError:
+            continue
 
 
 def read_link(data: bytes) -> None:
@@ -167,6 +181,7 @@ PARSERS: dict[str, tuple[str, Read, tuple[type[Exception], ...], int]] = {
     "idempotency keys": ("idempotency_key", read_key, (ProblemError,), 200),
     "contacts that servers announce": ("contacts", read_contacts, REFUSED, 400),
     "lists of others": ("plain_list", read_list, (), 200),
+    "places of lists": ("url", read_place_of_list, (), 300),
     "links to answer pages": ("answer_link", read_link, (), 300),
     "answers of Prosody": ("prosody_answer", read_answer, (), 400),
 }

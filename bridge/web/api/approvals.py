@@ -76,7 +76,10 @@ class ApprovalView(Out):
 
     id: str = Field(description="That of the request's interaction, if there is one.")
     host: str
-    incident_id: str
+    incident_id: str = Field(description="Empty: lists of others named the target, see `feeds`.")
+    feeds: tuple[str, ...] = Field(
+        description="The lists that named it when that was decided because of them."
+    )
     request: str | None = Field(
         description="The interaction that asks for it; null: an operator acts unasked."
     )

@@ -28,7 +28,10 @@ class MitigationView(Out):
     state: MitigationState
     is_active: bool = Field(description="Whether it is in force, or about to begin or end.")
     action: str = Field(description="What was asked for, in IODEF's words.")
-    incident_id: str
+    incident_id: str = Field(description="Empty: lists of others named the target, see `feeds`.")
+    feeds: tuple[str, ...] = Field(
+        description="The lists that named it when that was decided because of them."
+    )
     approval_id: str
     by: str = Field(description="Who approved it.")
     reason: str
