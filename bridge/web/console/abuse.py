@@ -7,7 +7,7 @@ from aiohttp import web
 
 from bridge.errors import ConfigError, ConflictError
 from bridge.pipeline import abuse as stories
-from bridge.pipeline import abuse_lists
+from bridge.pipeline import abuse_lists, feeds
 from bridge.pipeline.drafts import Origin
 from bridge.policy import abuse
 from bridge.policy.abuse_record import AbuseDraft
@@ -80,12 +80,14 @@ async def cards(visit: Visit, drafts: list[AbuseDraft]) -> list[dict[str, object
     """What the card of each draft says, beside the draft itself."""
     until = visit.now + timedelta(days=visit.service.settings.policy.mitigation_days)
     listable = await abuse_lists.listable(visit.store, drafts, until=until)
+    named = await feeds.about(visit.store, drafts)
     return [
         {
             "draft": draft,
             "headline": abuse.headline(draft),
             "objection": abuse.objection(draft),
             "listable": listable[draft.id],
+            "named": named[draft.id],
             "is_protected": visit.query("protected") == draft.id,
             "with_words": visit.query("protected") == draft.id and visit.query("words") == "yes",
             "once": word(),

@@ -5,7 +5,9 @@ from typing import Final
 
 from aiohttp import web
 
+from bridge.pipeline import feeds
 from bridge.pipeline.due import due
+from bridge.policy.compare import UNDECIDED
 from bridge.policy.decisions import Triage, TriageState
 from bridge.policy.record import Incident, Interaction, Peer, Way
 from bridge.store import keys, load
@@ -31,7 +33,8 @@ async def show(visit: Visit) -> web.Response:
     troubles, fresh = await _news(visit, {one.incident_id for one in approvals})
     reasons, rules = visit.service.reasons(), visit.service.settings.policy
     steps = [one for one in await due(visit.store, visit.hosts, rules=rules) if one.at <= visit.now]
-    waiting = (approvals, drafts, strangers, troubles, steps, reasons, beware, fresh)
+    proposed, let_go = await _of_lists(visit)
+    waiting = (approvals, drafts, strangers, troubles, steps, reasons, beware, fresh, let_go)
     return visit.page(
         "inbox.html",
         title="Inbox",
@@ -44,6 +47,8 @@ async def show(visit: Visit) -> web.Response:
         beware=beware,
         steps=steps[:_SHOWN],
         more_steps=max(0, len(steps) - _SHOWN),
+        proposed=proposed,
+        let_go=let_go,
         troubles=troubles[:_SHOWN],
         fresh=fresh[:_SHOWN],
         more_fresh=max(0, len(fresh) - _SHOWN),
@@ -52,6 +57,14 @@ async def show(visit: Visit) -> web.Response:
         is_empty=not any(waiting),
         has_several_hosts=len(visit.hosts) > 1,
     )
+
+
+async def _of_lists(visit: Visit) -> tuple[int, int]:
+    """How many servers lists of others propose to block, and how many blocked because of them they let go of."""
+    rules = visit.service.settings.policy
+    found = [await feeds.proposals(visit.store, host, rules=rules, now=visit.now) for host in visit.hosts]
+    undecided = sum(one.standing in UNDECIDED for what in found for one in what.found)
+    return undecided + sum(what.left_out for what in found), sum(len(what.let_go) for what in found)
 
 
 async def _strangers(visit: Visit) -> tuple[list[Peer], int, list[tuple[str, str]]]:

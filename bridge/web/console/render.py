@@ -53,6 +53,8 @@ SAID: Final = {
     "list": "It is on the list.",
     "withhold": "It is kept off the list, whatever else says so.",
     "unlist": "Taken back.",
+    "subscribe": "Subscribed; it is read within a minute. Nothing follows from it by itself.",
+    "unsubscribe": "No longer subscribed to; what you blocked because of it stays blocked.",
     "triage": "Written down.",
     "closed": "They are closed.",
     "closed-some": "They are closed, but for those that are not in quarantine any more.",
