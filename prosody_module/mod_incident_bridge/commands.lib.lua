@@ -100,7 +100,7 @@ end
 local function send_one(self, text)
 	local stanza, why = read_stanza(self, text);
 	if not stanza then return { error = why }; end
-	if stanza.name == "message" then
+	if stanza.attr.type == "chat" then
 		self.deps.contacts:remember(stanza);
 	elseif is_reply(stanza) and not self.deps.claim_reply(stanza.attr.to, stanza.attr.id) then
 		return { dropped = "already-answered" };

@@ -3,6 +3,7 @@ local support = dofile(here .. "/support.lua");
 
 local json = require "util.json";
 local set = require "util.set";
+local st = require "util.stanza";
 local notice = support.library "notice";
 local webhook = support.library "webhook";
 local kind_types = support.library("relay").kind_types;
@@ -14,9 +15,10 @@ local disco_info = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
 
 local function new_world(problem)
 	local world = { sent = {}, counted = {}, logged = {}, answered = {}, admins = {}, ids = 0, time = now };
+	world.contacts = support.library("contacts").new();
 	world.commands = support.library("commands").new {
 		host = "a.test", keys = { key }, webhook = webhook, notice = notice, kind_types = kind_types;
-		contacts = support.library("contacts").new(), check_chat = support.library("contacts").check;
+		contacts = world.contacts, check_chat = support.library("contacts").check;
 		recorded = webhook.new_recorded(100, 600);
 		problem = problem;
 		is_allowed = function (ip) return ip == "127.0.0.1"; end;
@@ -120,6 +122,17 @@ describe("stanza.send", function ()
 		assert.same({}, send(world, "<message type='chat' id='ib-3' to='abuse@b.test'><body>hello</body></message>"));
 		assert.equal("hello", world.sent[1]:get_child_text("body"));
 		assert.is_string(send(world, "<message type='chat' id='ib-3' to='user@a.test'><body>hello</body></message>").error);
+	end);
+
+	it("sends a report beside it, and what is answered without a thread still answers the text", function ()
+		local world = new_world();
+		send(world, "<message type='chat' id='ib-3' to='abuse@b.test'><body>hello</body></message>");
+		assert.same({}, send(world, "<message id='ib-report-3-1' to='Abuse@b.test'>"
+			.. "<report xmlns='urn:xmpp:reporting:1' reason='urn:xmpp:reporting:spam'>"
+			.. "<jid xmlns='urn:xmpp:jid:0'>x@b.test</jid><text>seen here</text></report></message>"));
+		assert.equal("abuse@b.test", world.sent[2].attr.to);
+		local answer = st.message({ type = "chat", from = "abuse@b.test/phone", to = "a.test" }, "done");
+		assert.equal("ib-3", world.contacts:read(answer):get_child_text("thread"));
 	end);
 
 	it("refuses everything else, and says why", function ()

@@ -12,6 +12,17 @@ local function message(to, text, thread, type, id)
 	return made;
 end
 
+-- A message with a report, as the bridge writes it but for the changes.
+local function report(changes)
+	local text = changes.whole or ("<report xmlns='%s' reason='urn:xmpp:reporting:%s' by='alice'>"
+		.. "<jid xmlns='urn:xmpp:jid:0'>%s</jid><text>%s</text>%s</report>%s"):format(
+		changes.xmlns or "urn:xmpp:reporting:1", changes.reason or "spam", changes.jid or "x@b.test",
+		changes.text or "seen here", changes.inside or "", changes.beside or "");
+	local made = xml.parse(("<message>%s</message>"):format(text));
+	made.attr = { to = changes.to or "abuse@b.test", id = changes.id or "ib-report-1-1", type = changes.type };
+	return made, text;
+end
+
 local function check(stanza)
 	return support.library("contacts").check(stanza, "a.test", function (domain) return domain == "a.test"; end);
 end
@@ -36,6 +47,48 @@ describe("chat with contacts", function ()
 		assert.is_nil(check(message("abuse@b.test", " ")));
 		assert.is_nil(check(message("abuse@b.test", ("x"):rep(16001))));
 		assert.is_nil(check(message("abuse@b.test", "hello"):tag("invite", { xmlns = "x" }):up()));
+	end);
+
+	it("is accompanied by reports for programs, rebuilt from what was found good", function ()
+		for _, reason in ipairs { "spam", "abuse" } do
+			local sent = check(report { reason = reason, jid = "spammer@c.test" });
+			assert.same({ from = "a.test", to = "abuse@b.test", id = "ib-report-1-1" }, sent.attr);
+			local again = xml.parse(tostring(sent));
+			local found = again:get_child("report", "urn:xmpp:reporting:1");
+			assert.equal("urn:xmpp:reporting:" .. reason, found.attr.reason);
+			assert.equal("spammer@c.test", found:get_child_text("jid", "urn:xmpp:jid:0"));
+			assert.equal("seen here", found:get_child_text("text", "urn:xmpp:reporting:1"));
+			assert.same({ 1, 2 }, { #again.tags, #found.tags });
+			assert.is_nil(found.attr.by);
+		end
+	end);
+
+	it("is accompanied by no other report, and by nothing that only begins as one", function ()
+		assert.is_truthy(check(report {}));
+		for _, changes in ipairs {
+			{ to = "b.test" }, { to = "abuse@b.test/phone" }, { to = "user@a.test" };
+			{ type = "chat" }, { type = "normal" }, { id = "ib-1" }, { id = "x" }, { id = "ib-report-" .. ("x"):rep(256) };
+			{ reason = "other" }, { reason = "" }, { text = "" }, { text = " " }, { text = ("x"):rep(2001) };
+			{ jid = "" }, { jid = "c.test" }, { jid = "x@c.test/phone" }, { jid = "X@c.test" }, { jid = "x y@c.test" };
+			{ jid = "user@a.test" }, { jid = "<x/>x@c.test" }, { text = "x<b>y</b>" };
+			{ inside = "<text>more</text>" }, { inside = "<jid xmlns='urn:xmpp:jid:0'>y@c.test</jid>" };
+			{ inside = "<stanza-id xmlns='urn:xmpp:sid:0' by='x@c.test' id='1'/>" };
+			{ beside = "<body>hello</body>" }, { beside = "<thread>ib-report-1-1</thread>" };
+			{ beside = "<report xmlns='urn:xmpp:reporting:1' reason='urn:xmpp:reporting:spam'/>" };
+			{ xmlns = "urn:xmpp:reporting:0" }, { whole = "<report xmlns='urn:xmpp:reporting:1'/>" };
+			{ whole = "<body>hello</body>" .. select(2, report {}) };
+		} do
+			local sent, why = check(report(changes));
+			assert.is_nil(sent);
+			assert.is_string(why);
+		end
+	end);
+
+	it("hears nothing of what comes back for a report, and takes no answer for one to it", function ()
+		assert.is_nil(contacts:read(st.error_reply(check(report {}), "cancel", "service-unavailable")));
+		assert.is_nil(contacts:read(message("a.test", "done", "ib-report-1-1")));
+		contacts:remember(st.message({ to = "x@b.test", id = "ib-8" }));
+		assert.equal("ib-8", contacts:read(message("a.test", "done", "ib-report-1-1")):get_child_text("thread"));
 	end);
 
 	it("hears an answer by its thread, or because the host wrote to that user before", function ()

@@ -8,6 +8,7 @@ local json = require "util.json";
 local st = require "util.stanza";
 local xml = require "util.xml";
 local kind_types = support.library("relay").kind_types;
+local contacts = support.library "contacts";
 local mitigations = support.library "mitigations";
 local notice = support.library "notice";
 local new_feeds = support.library("feeds").new;
@@ -79,8 +80,11 @@ describe("whatever comes", function ()
 
 	it("as a signed command, an answer with a status and JSON comes back", function ()
 		local report = "<iq type='set' to='b.test' id='ib-1'><report xmlns='urn:xmpp:incident:2'/></iq>";
+		local chat = "<message to='x@b.test' id='ib-report-1'><report xmlns='urn:xmpp:reporting:1'"
+			.. " reason='urn:xmpp:reporting:spam'><jid xmlns='urn:xmpp:jid:0'>y@b.test</jid><text>seen</text></report></message>";
 		local seeds = {
 			json.encode { type = "stanza.send", data = { host = "a.test", stanzas = { report } } };
+			json.encode { type = "stanza.send", data = { host = "a.test", stanzas = { chat } } };
 			json.encode { type = "operator.notify", data = { host = "a.test", text = "x", to = { "admin@a.test" } } };
 			json.encode { type = "impact.preview", data = { host = "a.test", room = "x@muc.a.test", jid = "b.test" } };
 			json.encode { type = "domain.block", data = { host = "a.test", mitigation = "m", revision = 1, domain = "b.test" } };
@@ -95,7 +99,7 @@ describe("whatever comes", function ()
 		end
 		local commands = support.library("commands").new {
 			host = "a.test", keys = { key }, webhook = webhook, notice = notice, kind_types = kind_types;
-			recorded = webhook.new_recorded(10, 600);
+			recorded = webhook.new_recorded(10, 600), contacts = contacts.new(), check_chat = contacts.check;
 			is_allowed = function () return true; end;
 			clock = function () return now; end;
 			is_local_domain = function (domain) return domain == "a.test"; end;
