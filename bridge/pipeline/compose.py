@@ -106,7 +106,8 @@ def with_details(document: Document, details: Details) -> Document:
     if details.impact or details.severity:
         known = document.impacts[0] if document.impacts else Impact()
         severity = details.severity or known.severity
-        changes["impacts"] = (replace(known, type=details.impact or known.type, severity=severity),)
+        others = () if details.impact else document.impacts[1:]
+        changes["impacts"] = (replace(known, type=details.impact or known.type, severity=severity), *others)
     if details.restriction:
         changes["restriction"] = details.restriction
     if details.started_at:

@@ -28,6 +28,10 @@ MAX_WORDS = 10
 MAX_WORDS_CHARACTERS = 500
 MAX_STANZA_IDS = 20
 MAX_THANKED = 200
+SPAM_IMPACT = "spam"
+"""By this `Impact@ext-type` a document says that it is about spam; RFC 5070 §3.10.1 has no word for it."""
+_COUNTED = "reports by users"
+_MOST_USERS = 10**9  # more is nonsense, or no number at all
 MAX_OPEN = 500
 """So many drafts of a host wait at most; reports about further domains are refused."""
 
@@ -232,6 +236,11 @@ def may_be_listed(draft: AbuseDraft) -> tuple[str, ...]:
     return tuple(one.jid for one in draft.told if one.agreed_others and "@" in one.jid)
 
 
+_IMPACTS = {
+    AbuseKind.SPAM: (Impact(type="policy"), Impact(type=SPAM_IMPACT)),
+    AbuseKind.ABUSE: (Impact(type="policy"),),
+    AbuseKind.OTHER: (Impact(type="unknown"),),
+}
 _WHAT = {AbuseKind.SPAM: "spam", AbuseKind.ABUSE: "abuse", AbuseKind.OTHER: "something else"}
 
 
@@ -259,7 +268,7 @@ def document(draft: AbuseDraft, *, with_words: bool) -> Document:
                 f"about {count(len(told), 'address', 'addresses')}"
             ),
         ),
-        impacts=(Impact(type="policy" if draft.kind is not AbuseKind.OTHER else "unknown"),),
+        impacts=_IMPACTS[draft.kind],
         started_at=draft.agreed_first_at,
         ended_at=draft.agreed_last_at,
         sources=tuple(_source(one) for one in told),
@@ -278,8 +287,15 @@ def _source(accused: Accused) -> Source:
         category="xmpp",
         system="source",
         jid=accused.jid,
-        counters=(Counter(type="event", value=float(accused.agreed), meaning="reports by users"),),
+        counters=(Counter(type="event", value=float(accused.agreed), meaning=_COUNTED),),
     )
+
+
+def users_in(source: Source) -> int:
+    """How many users reported that source, as a document says that was made of a draft; 0: it says nothing of that."""
+    found = (one.value for one in source.counters if (one.type, one.meaning) == ("event", _COUNTED))
+    number = next(found, 0)
+    return int(number) if 0 < number < _MOST_USERS else 0
 
 
 def only_to(draft: AbuseDraft) -> tuple[str, ...]:

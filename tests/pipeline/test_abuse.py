@@ -9,12 +9,14 @@ from typing import Any, cast
 import pytest
 
 from bridge.errors import ConfigError
+from bridge.iodef.model import Severity
 from bridge.pipeline import abuse as stories
 from bridge.pipeline import originate
 from bridge.pipeline.abuse import Hearing
 from bridge.pipeline.actors import Actor
+from bridge.pipeline.compose import Details, with_details
 from bridge.pipeline.drafts import Origin
-from bridge.policy import notice
+from bridge.policy import abuse, notice
 from bridge.policy.abuse import UserReport
 from bridge.policy.abuse_record import AbuseDraft, AbuseKind, DraftState
 from bridge.policy.change import Telling
@@ -74,6 +76,17 @@ async def payload_of(store: Store, one: Interaction) -> str:
     assert isinstance(found, Interaction)
     assert found.original is not None
     return found.original.decode()
+
+
+async def test_a_graver_edition_of_what_users_called_spam_is_still_spam(store: Store) -> None:
+    await hear(store, report())
+    [draft] = await drafts(store)
+    document = abuse.document(draft, with_words=False)
+    assert [one.type for one in document.impacts] == ["policy", "spam"]
+    graver = with_details(document, Details(severity=Severity.HIGH))
+    assert [(one.type, one.severity) for one in graver.impacts] == [("policy", "high"), ("spam", None)]
+    other = with_details(document, Details(impact="dos"))
+    assert [one.type for one in other.impacts] == ["dos"]
 
 
 async def test_a_thousand_reports_are_one_draft_and_one_notice(store: Store) -> None:
