@@ -10,7 +10,7 @@ from bridge import log
 from bridge.clients.prosody import ProsodyClient
 from bridge.errors import UnsupportedError
 from bridge.pipeline.abuse import thank
-from bridge.policy import notice, outgoing
+from bridge.policy import enclosure, notice, outgoing
 from bridge.policy.change import Change, Mark, Sent, Telling
 from bridge.policy.letter import letter
 from bridge.policy.record import Interaction, InteractionState, Notices
@@ -18,11 +18,12 @@ from bridge.policy.stages import Stage
 from bridge.store import keys, load
 from bridge.store.connect import Store
 from bridge.xmpp import xml
-from bridge.xmpp.stanza import write_chat, write_request
+from bridge.xmpp.stanza import write_chat, write_message, write_request
 
 _log = log.get(__name__)
 
 _MAX_CALL_BYTES = 900_000  # below the 1 MiB that Prosody reads, with room for JSON's escapes
+_MAX_CALL_STANZAS = 64
 _MESSAGES = {"notice", "text", "thank"}  # items that are no stanza of XEP-0268
 Item = dict[str, Any]
 Link = Callable[[Interaction, datetime], str]
@@ -68,14 +69,16 @@ async def send_stanzas(
     stanzas = _stanzas(
         decoded[:until], sendings, lambda one: link(one, one.state_at or now)
     )  # again: the same
-    wanted = [text for text in stanzas if text is not None]
-    named = [f"{item['id']} {text}" for item, text in zip(decoded, stanzas, strict=False) if text is not None]
+    wanted = [text for texts in stanzas for text in texts]
+    named = [f"{item['id']} {text}" for item, texts in zip(decoded, stanzas, strict=False) for text in texts]
     webhook_id = "s-" + hashlib.sha256("\n".join(named).encode()).hexdigest()[:40]
     results = iter(await prosody.send(host, wanted, webhook_id=webhook_id) if wanted else ())
     change = Change()
-    for item, text in zip(decoded, stanzas, strict=False):
-        if text is not None:
-            change += _settle(host, item, next(results), sendings, patience=patience, now=now)
+    for item, texts in zip(decoded, stanzas, strict=False):
+        if texts:
+            first, *enclosed = [next(results) for _ in texts]
+            change += _settle(host, item, first, sendings, patience=patience, now=now)
+            change += _settle_enclosed(host, item, first, enclosed)
     return Sent(len(stanzas), change)
 
 
@@ -90,34 +93,37 @@ async def _sendings(store: Store, items: Sequence[Item], *, now: datetime) -> Ma
 
 def _stanzas(
     items: Sequence[Item], sendings: Mapping[str, Interaction], link: Callable[[Interaction], str]
-) -> list[str | None]:
-    """Write the items' stanzas, as many as fit into one call; None for one that is not wanted any more."""
-    found: list[str | None] = []
-    size_bytes = 0
+) -> list[list[str]]:
+    """Write each item's stanzas, of as many items as fit into one call; none for one that is not wanted any more."""
+    found: list[list[str]] = []
+    size_bytes = number = 0
     for item in items:
-        text: str | None = item.get("stanza")
+        texts = [item["stanza"]] if "stanza" in item else []
         interaction = sendings.get(item.get("send", ""))
         if interaction is not None and interaction.original is not None:
-            text = _written(interaction, interaction.original, link)
-        size_bytes += len(json.dumps(text))
-        if found and size_bytes > _MAX_CALL_BYTES:
+            texts = _written(interaction, interaction.original, link)
+        size_bytes += sum(len(json.dumps(text)) for text in texts)
+        number += len(texts)
+        if found and (size_bytes > _MAX_CALL_BYTES or number > _MAX_CALL_STANZAS):
             break
-        found.append(text)
+        found.append(texts)
     return found
 
 
-def _written(interaction: Interaction, payload: bytes, link: Callable[[Interaction], str]) -> str:
-    """Write one sending: the incident IQ, or the chat message to a person in its place."""
+def _written(interaction: Interaction, payload: bytes, link: Callable[[Interaction], str]) -> list[str]:
+    """Write one sending: the incident IQ, or in its place the chat message to a person and what is enclosed with it."""
     known = interaction.outreach
     if known is not None:
-        return write_chat(
-            letter(interaction, link=link(interaction)),
-            to=known.address,
-            id=interaction.iq_id,
-        )
-    return write_request(
-        interaction.kind.iq_type, to=interaction.peer, id=interaction.iq_id, payload=xml.parse(payload)
-    )
+        text = letter(interaction, link=link(interaction))
+        return [
+            write_chat(text, to=known.address, id=interaction.iq_id),
+            *(
+                write_message(one, to=known.address, id=f"{outgoing.REPORT_PREFIX}{interaction.id}-{number}")
+                for number, one in enumerate(enclosure.reports(interaction), start=1)
+            ),
+        ]
+    iq_type, document = interaction.kind.iq_type, xml.parse(payload)
+    return [write_request(iq_type, to=interaction.peer, id=interaction.iq_id, payload=document)]
 
 
 def _settle(
@@ -147,6 +153,24 @@ def _settle(
         times = ((Stage.ANSWERED, now.timestamp() - item["since"]),) if "since" in item else ()
         return change + Change(marks=(mark,), times=times)
     return change
+
+
+def _settle_enclosed(
+    host: str, item: Item, letter_result: Mapping[str, Any], results: Sequence[Mapping[str, Any]]
+) -> Change:
+    """Note what Prosody did with what goes along with a letter; the letter counts without it, too."""
+    refused = [str(result["error"]) for result in results if "error" in result]
+    if refused and "error" not in letter_result:
+        _log.warning(
+            "Prosody sent the letter, but not all reports for programs with it: "
+            "install the module that came with this bridge",
+            host=host,
+            interaction=item["send"],
+            refused=len(refused),
+            reason=refused[0],
+        )
+    counts = tuple(("stanzas", "error" if "error" in result else "sent") for result in results)
+    return Change(counts=counts)
 
 
 async def _tell_admins(

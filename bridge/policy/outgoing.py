@@ -18,6 +18,8 @@ from bridge.xmpp.stanza import PeerError
 
 ID_PREFIX = "ib-"
 DISCO_PREFIX = "ib-disco-"
+REPORT_PREFIX = "ib-report-"
+"""Of what goes along with a letter; what comes back for it says nothing, and no interaction is called so."""
 RETRY_SECONDS = (60, 300, 900, 3600)
 """After the first attempt, the second, and so on; the last one again and again."""
 

@@ -33,6 +33,8 @@ class Said:
 def take_answer(state: State, returned: Returned, *, now: datetime) -> tuple[State, Change]:
     """Queue what came back for an IQ of ours; over quota it is dropped, and what was asked will be asked again."""
     iq, sender = returned.iq, returned.iq.sender
+    if iq.id.startswith(outgoing.REPORT_PREFIX):
+        return state, Change()
     peer = state.peers[sender.domain]
     heard = _heard(state, sender.domain, returned.stream, now=now)
     if isinstance(heard, Change):

@@ -116,6 +116,15 @@ def write_chat(text: str, *, to: str, id: str) -> str:  # noqa: A002 — the att
     return _text(message)
 
 
+def write_message(payload: Element, *, to: str, id: str) -> str:  # noqa: A002 — the attribute's name
+    """A message for programs: a copy of the payload, and nothing that a person's client would show."""
+    message = etree.Element("message", to=legal(to), id=legal(id))
+    copy = deepcopy(payload)
+    copy.tail = None
+    message.append(copy)
+    return _text(message)
+
+
 def is_message(element: Element) -> bool:
     """Whether this is a message, as `read_message` reads it."""
     return element.tag in {"message", f"{{{CLIENT_NAMESPACE}}}message"}

@@ -18,7 +18,7 @@ from bridge.store.connect import close, open_store
 from deploy.servers import Authority, free_network
 from tests.system.servers import Domain, Lab, eventually, new_secret
 from tests.system.test_approvals import ask, in_state, stored, told, waiting
-from tests.system.user import CLIENT, Clients, RefusedError, User, condition_of
+from tests.system.user import CLIENT, Clients, RefusedError, User, block, condition_of
 
 COMMANDS = "{http://jabber.org/protocol/commands}"
 DATA = "{jabber:x:data}"
@@ -129,16 +129,6 @@ for i = 1, 1000 do
   fire("spam_reporting/spam-report", { origin = origin, item = item, report = item.tags[1], jid = item.attr.jid });
 end
 """
-
-
-def block(jid: str, *, agreed: bool, text: str = "") -> str:
-    """What a client sends to block somebody and to report them."""
-    consent = "<report-origin/>" if agreed else ""
-    return (
-        f"<iq type='set'><block xmlns='urn:xmpp:blocking'><item jid='{jid}'>"
-        f"<report xmlns='urn:xmpp:reporting:1' reason='urn:xmpp:reporting:spam'>{consent}<text>{text}</text></report>"
-        "</item></block></iq>"
-    )
 
 
 async def drafts(a: Domain) -> list[AbuseDraft]:

@@ -16,10 +16,11 @@ from tests.system.desk import Desk
 from tests.system.ejabberd import Ejabberd, Silence
 from tests.system.reports import inquiry
 from tests.system.servers import Federation, Lab, eventually, manner
-from tests.system.user import Clients
+from tests.system.user import CLIENT, Clients, block
 
 IMPATIENT = "[policy]\nanswer_seconds = 1\ngive_up_seconds = 8\nanswer_page_days = 7\n"
 NAMESPACE = "urn:xmpp:incident:2"
+REPORT = "{urn:xmpp:reporting:1}report"
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,7 @@ async def test_where_a_server_does_not_speak_it_its_contact_is_written_to_and_th
         text = told.findtext("{jabber:client}body")
         assert "> five messages of spam" in text
         assert "spammer@b.test: 5 xmpp-message" in text
+        assert "urn:xmpp:reporting:1" not in etree.tostring(told).decode()
 
         async def written() -> Interaction:
             [sent] = await desk.interactions(interaction.id)
@@ -147,6 +149,7 @@ async def test_where_a_server_does_not_speak_it_its_contact_is_written_to_and_th
     assert "whoever has the link, for c.test, answers our report: done: <i>gone" in shown
     assert "a lie" not in shown
     assert "xmpp:abuse@c.test, mailto:abuse@c.test" in desk.bridge.cli("peers", "show", "c.test")
+    assert not [one for one in abuse.stanzas if one.find(REPORT) is not None], "nobody of c.test is accused"
 
 
 async def test_a_contact_that_there_is_not_refuses_for_its_server(standing: Lab, desk: Desk) -> None:
@@ -157,6 +160,77 @@ async def test_a_contact_that_there_is_not_refuses_for_its_server(standing: Lab,
     [sent] = await desk.settled(interaction.id, seconds=30)
     assert sent.state is InteractionState.REFUSED
     assert (sent.outreach.address, sent.failure.condition) == ("abuse@c.test", "service-unavailable")
+
+
+@pytest.mark.parametrize(("version", "theirs"), [("0.12", "13"), ("13", "0.12")])
+async def test_what_users_agreed_to_reaches_a_contact_as_reports_for_programs_beside_the_letter(
+    lab: Lab, version: str, theirs: str
+) -> None:
+    bridge = lab.bridge()
+    a = lab.prosody("a.test", version=version, bridge=bridge, start=False)
+    c = lab.prosody(
+        "c.test",
+        version=theirs,
+        modules=["server_contact_info"],
+        extra_host='contact_info = { abuse = { "xmpp:abuse@c.test" } }',
+    )
+    bridge.start_up()
+    a.start()
+    for server, name in ((a, "alice"), (a, "bob"), (c, "abuse")):
+        server.control("register", name, server.name, "secret")
+    async with Clients() as clients:
+        contact = await clients.sign_in(c, "abuse")
+        alice = await clients.sign_in(a, "alice")
+        bob = await clients.sign_in(a, "bob")
+        for user, jid, agreed in (
+            (alice, "spam@c.test", True),
+            (bob, "spam@c.test", True),
+            (bob, "quiet@c.test", False),
+        ):
+            done = await user.ask(block(jid, agreed=agreed, text=f"{user.name} saw it"))
+            assert done.get("type") == "result"
+
+        async def heard() -> bool:
+            return [(one["reports"], one["agreed"]) for one in bridge.json("abuse", "list")["drafts"]] == [
+                (3, 2)
+            ]
+
+        await eventually(heard, 30)
+        bridge.cli("abuse", "send", "c.test", "--with-words")
+
+        letter = await contact.wait(lambda one: one.find(f"{CLIENT}body") is not None)
+        beside = await contact.wait(lambda one: one.find(REPORT) is not None)
+        assert (beside.get("from"), beside.get("type"), beside.find(f"{CLIENT}body")) == (
+            "a.test",
+            None,
+            None,
+        )
+        report = beside.find(REPORT)
+        assert report.get("reason") == "urn:xmpp:reporting:spam"
+        assert report.findtext("{urn:xmpp:jid:0}jid") == "spam@c.test"
+        text = report.findtext("{urn:xmpp:reporting:1}text")
+        assert text.startswith("2 users of a.test reported this account. Our reference: ")
+        assert text.partition("Our reference: ")[2] in letter.findtext(f"{CLIENT}body")
+        written = etree.tostring(beside).decode()
+        assert not [one for one in ("alice", "bob", "quiet", "saw it") if one in written]
+
+        desk = Desk(bridge)
+        [(reporter, identifier)] = await desk.incidents()
+        _, [sent] = await desk.about(reporter, identifier)
+        await contact.send("<message type='chat' to='a.test'><body>closed</body></message>")
+        [sent] = await desk.settled(sent.id, seconds=30)
+        assert sent.state is InteractionState.ACKNOWLEDGED
+        assert [one.text for one in sent.outreach.answers] == ["closed"]
+        assert not [one for one in contact.stanzas if one.find(REPORT) is not None], "there was one"
+
+    c.control("deluser", "abuse@c.test")
+    bridge.cli("report", "--to", "c.test", "--source", "other@c.test", "--id", "gone")
+    _, [gone] = await desk.about("a.test", "gone")
+    [gone] = await desk.settled(gone.id, seconds=30)
+    assert gone.state is InteractionState.REFUSED
+    assert (gone.outreach.address, gone.failure.condition) == ("abuse@c.test", "service-unavailable")
+    logs = bridge.log() + a.log()
+    assert not [line for line in logs.splitlines() if " error " in line or "Traceback" in line]
 
 
 async def test_ejabberd_does_not_speak_xep_0268(standing: Lab, desk: Desk) -> None:

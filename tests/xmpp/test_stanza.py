@@ -5,7 +5,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.errors import Condition, ErrorType, MalformedError, StanzaError
-from bridge.xmpp.stanza import Iq, IqType, read_iq, write_error, write_request, write_result
+from bridge.xmpp.stanza import (
+    Iq,
+    IqType,
+    read_iq,
+    write_error,
+    write_message,
+    write_request,
+    write_result,
+)
 from bridge.xmpp.xml import parse
 
 
@@ -71,6 +79,12 @@ def test_a_request_carries_a_copy_of_its_payload() -> None:
     payload = parse(b"<a><x xmlns='u'/>tail</a>")[0]
     text = write_request(IqType.SET, to="a.example", id="ib-1", payload=payload)
     assert text == '<iq type="set" to="a.example" id="ib-1"><x xmlns="u"/></iq>'
+
+
+def test_a_message_for_programs_has_its_payload_and_no_type_or_text() -> None:
+    payload = parse(b"<a><x xmlns='u'/>tail</a>")[0]
+    text = write_message(payload, to="u@a.example", id="ib-1")
+    assert text == '<message to="u@a.example" id="ib-1"><x xmlns="u"/></message>'
 
 
 @settings(max_examples=60, deadline=None)
