@@ -55,7 +55,10 @@ def add(commands: Commands, common: argparse.ArgumentParser) -> None:
         inner, common, "proposals", propose, "what enough of them name, and what blocking would touch"
     )
     proposing.add_argument(
-        "--quorum", type=number, metavar="N", help="how many must agree (default: policy.feed_quorum)"
+        "--quorum",
+        type=number,
+        metavar="N",
+        help="how many publishers must agree (default: policy.feed_quorum)",
     )
     proposing.add_argument("--all", action="store_true", help="also what is decided about already")
     proposing.add_argument("--preview", action="store_true",
@@ -241,14 +244,14 @@ def _print(
         terminal.say("\nNothing was done. To block one: incident-bridge feeds block DOMAIN")
         terminal.say("To be shown one no more: incident-bridge lists withhold DOMAIN")
     elif feeds:
-        terminal.say(f"Nothing that {count(what.quorum, 'list')} or more name is undecided.")
+        terminal.say(f"Nothing that lists of {count(what.quorum, 'publisher')} or more name is undecided.")
     else:
         terminal.say("No list of others is subscribed to. To add one: incident-bridge feeds add LIST")
     if what.left_out:
         terminal.say(f"And {what.left_out} more.")
     if what.fewer:
         terminal.say(
-            f"{count(what.fewer, 'domain')} more by fewer lists: incident-bridge feeds proposals --quorum 1"
+            f"{count(what.fewer, 'domain')} more by fewer publishers: incident-bridge feeds proposals --quorum 1"
         )
     for one in what.let_go:
         terminal.say(

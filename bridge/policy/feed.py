@@ -6,7 +6,7 @@ blocked because lists named it counts for no list of ours, or servers that read 
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -81,9 +81,9 @@ class Proposals:
     """What a host's feeds propose now.
 
     Attributes:
-        quorum: how many feeds must name a domain.
+        quorum: how many publishers must name a domain, see `publishers`.
         found: those that are named by so many, what is not decided first.
-        fewer: how many undecided domains fewer feeds name.
+        fewer: how many undecided domains fewer of them name.
         let_go: blocks that feeds no longer speak for.
         left_out: how many more are proposed than `MAX_PROPOSALS`.
     """
@@ -232,7 +232,7 @@ def proposals(
 
     Args:
         lists: what each feed names and since when, by its URL.
-        quorum: how many must agree.
+        quorum: how many publishers must agree.
         host: for which host.
         known: what it lists and withholds.
         active: its mitigations in force.
@@ -247,7 +247,7 @@ def proposals(
     fewer = 0
     for domain, found in by.items():
         stands = "blocked" if domain in blocked else standing(domain, host, said, trusted, protected)
-        if len({url for url, _ in found}) < quorum:
+        if publishers(url for url, _ in found) < quorum:
             fewer += stands in UNDECIDED
         else:
             who = _claims(found)
@@ -257,13 +257,23 @@ def proposals(
         quorum=quorum,
         found=tuple(enough[:MAX_PROPOSALS]),
         fewer=fewer,
-        let_go=tuple(
-            LetGo(mitigation_id=one.id, domain=domain, by=who)
-            for domain, one in sorted(blocked.items())
-            if one.feeds and len(who := _claims(by.get(domain, ()))) < quorum
-        ),
+        let_go=tuple(_let_go(blocked, by, quorum)),
         left_out=max(0, len(enough) - MAX_PROPOSALS),
     )
+
+
+def _let_go(
+    blocked: Mapping[str, Mitigation], by: Mapping[str, Sequence[tuple[str, int]]], quorum: int
+) -> Iterator[LetGo]:
+    for domain, one in sorted(blocked.items()):
+        who = _claims(by.get(domain, ()))
+        if one.feeds and publishers(each.url for each in who) < quorum:
+            yield LetGo(mitigation_id=one.id, domain=domain, by=who)
+
+
+def publishers(urls: Iterable[str]) -> int:
+    """How many publishers these lists have: the nodes of one service are one's; each page is another's."""
+    return len({url.partition(NODE_QUERY)[0] for url in urls})
 
 
 def _by_domain(

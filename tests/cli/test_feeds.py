@@ -76,7 +76,7 @@ def test_what_enough_lists_name_is_proposed_and_a_yes_blocks_it(
     assert done.code == 0
     assert "2 of 2" in done.out
     assert "worse.test" not in done.out
-    assert "1 domain more by fewer lists" in done.messages
+    assert "1 domain more by fewer publishers" in done.messages
     what = run("feeds", "proposals", "--quorum", "1", "--json", config=configuration).json()
     assert [(one["domain"], len(one["by"])) for one in what["proposals"]] == [
         ("bad.test", 2),

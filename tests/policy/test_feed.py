@@ -174,6 +174,12 @@ def test_only_what_enough_lists_name_is_proposed_and_the_rest_is_counted() -> No
     assert [one.url for one in what.found[0].by] == [ONE, TWO]
 
 
+def test_nodes_of_one_service_are_one_publishers_and_agree_with_nobody() -> None:
+    nodes = {f"xmpp:two.example?;node={node}": ["a.example"] for node in ("domains", "others")}
+    assert found(propose(nodes, quorum=2)) == []
+    assert found(propose({**nodes, ONE: ["a.example"]}, quorum=2)) == ["a.example"]
+
+
 def test_what_is_decided_about_comes_last_and_what_our_users_report_first() -> None:
     lists = {ONE: ["a.example", "b.example", "own.a.test", "kept.example", "on.example", "friend.example"]}
     what = propose(

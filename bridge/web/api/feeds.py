@@ -89,7 +89,9 @@ class ProposalsView(Out):
     """What a host's lists propose now."""
 
     host: str
-    quorum: int
+    quorum: int = Field(
+        description="How many publishers must agree; nodes of one service are one publisher's."
+    )
     items: tuple[ProposalView, ...] = Field(
         description="What is not decided first; then what most users report."
     )

@@ -38,7 +38,7 @@ async def test_what_enough_lists_name_is_looked_at_and_blocked_once(browse: Open
     page = await (await client.get("/feeds")).text()
     assert "bad.test" in page
     assert "worse.test" not in page
-    assert "1 more server by fewer lists" in page
+    assert "1 more server by fewer publishers" in page
     assert "worse.test" in await (await client.get("/feeds?quorum=1")).text()
 
     look = "/feeds/a.test?domain=bad.test"
