@@ -28,6 +28,7 @@ from bridge.webhooks.event import plain
 from bridge.xmpp.jid import Jid
 
 _POLL_SECONDS = 0.2
+_MOST_NAME = 100
 
 
 def add(commands: Commands, common: argparse.ArgumentParser) -> None:
@@ -39,6 +40,8 @@ def add(commands: Commands, common: argparse.ArgumentParser) -> None:
         inner, common, "add", subscribe, "subscribe to a list; nothing follows from it by itself"
     )
     adding.add_argument("url", metavar="LIST", help="https://…, one name a line; or xmpp:SERVICE?;node=NODE")
+    adding.add_argument("--publisher", type=_name, metavar="NAME",
+                        help="who answers for it, and counts once (default: the domain where it is)")  # fmt: skip
     adding.add_argument(
         "--wait", type=number, default=0, metavar="SECONDS", help="wait so long until it is read"
     )
@@ -73,6 +76,13 @@ def add(commands: Commands, common: argparse.ArgumentParser) -> None:
         parser.add_argument("--host", help="for this host, if several are configured")
 
 
+def _name(text: str) -> str:
+    name = text.strip().casefold()
+    if not 0 < len(name) <= _MOST_NAME or not name.isprintable():
+        raise argparse.ArgumentTypeError(f"must be 1 to {_MOST_NAME} printable characters")
+    return name
+
+
 def subscribe(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Subscribe."""
     settings = load_settings(arguments.config)
@@ -82,7 +92,7 @@ def subscribe(arguments: argparse.Namespace, terminal: Terminal) -> int:
         url = checked_url(
             arguments.url, own=settings.hosts, allow_http=hooks.allow_http, allowed=hooks.allow_networks
         )
-        one = asyncio.run(_subscribe(settings, host, url, arguments.wait))
+        one = asyncio.run(_subscribe(settings, host, url, arguments))
     except ConfigError as error:
         raise UsageError(str(error)) from None
     if terminal.is_json:
@@ -95,12 +105,14 @@ def subscribe(arguments: argparse.Namespace, terminal: Terminal) -> int:
     return Exit.NO if arguments.wait and (one.problem or one.read_at is None) else Exit.OK
 
 
-async def _subscribe(settings: Settings, host: str, url: str, seconds: float) -> Feed:
+async def _subscribe(settings: Settings, host: str, url: str, arguments: argparse.Namespace) -> Feed:
     async with opened(settings) as store:
         started_at = now_utc()
-        made = await stories.subscribe(store, host, url, actor=actor(), now=started_at)
+        made = await stories.subscribe(
+            store, host, url, actor=actor(), now=started_at, publisher=arguments.publisher or ""
+        )
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
+        deadline = loop.time() + arguments.wait
         while True:
             one = await stories.find(store, made.id) or made
             is_read = one.read_at is not None and one.read_at >= started_at
@@ -131,9 +143,10 @@ def list_feeds(arguments: argparse.Namespace, terminal: Terminal) -> int:
         terminal.say("No list of others is subscribed to. To add one: incident-bridge feeds add LIST")
         return Exit.OK
     rows = [
-        (one.id, one.host, one.url, _state(one), moment(one.read_at), moment(one.changed_at)) for one in found
+        (one.id, one.host, one.url, one.answers, _state(one), moment(one.read_at), moment(one.changed_at))
+        for one in found
     ]
-    terminal.table(("ID", "HOST", "LIST", "NAMES", "READ", "CHANGED"), rows)
+    terminal.table(("ID", "HOST", "LIST", "PUBLISHER", "NAMES", "READ", "CHANGED"), rows)
     return Exit.OK
 
 

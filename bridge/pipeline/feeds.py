@@ -76,7 +76,9 @@ class Server(Protocol):
     async def forget_list(self, host: str, service: str, node: str) -> Answer: ...  # noqa: D102
 
 
-async def subscribe(store: Store, host: str, url: str, *, actor: Actor, now: datetime) -> Feed:
+async def subscribe(
+    store: Store, host: str, url: str, *, actor: Actor, now: datetime, publisher: str = ""
+) -> Feed:
     """Subscribe to a list; one that is known already is read at once.
 
     Args:
@@ -85,6 +87,7 @@ async def subscribe(store: Store, host: str, url: str, *, actor: Actor, now: dat
         url: as `feed.checked_url` wrote it.
         actor: who subscribes.
         now: the time.
+        publisher: who answers for it; "": as it was, or whoever is where it is.
 
     Raises:
         ConfigError: there are `feed.MAX_FEEDS` already.
@@ -95,8 +98,12 @@ async def subscribe(store: Store, host: str, url: str, *, actor: Actor, now: dat
         if known is None and await load.count(store, keys.feeds(host)) >= rules_of.MAX_FEEDS:
             raise ConfigError(f"{host} subscribes to {rules_of.MAX_FEEDS} lists already; remove one first")
         due_at = now + timedelta(seconds=rules_of.FAILED_SECONDS)  # if what is queued here got lost
-        new = Feed(id=name, host=host, url=url, by=actor.name, added_at=now, due_at=due_at)
-        after = new if known is None else replace(known, due_at=due_at)
+        new = Feed(
+            id=name, host=host, url=url, by=actor.name, added_at=now, due_at=due_at, publisher=publisher
+        )
+        after = new
+        if known is not None:
+            after = replace(known, due_at=due_at, publisher=publisher or known.publisher)
         said = () if known else audits((host,), actor, "feed.add", name, now=now, detail=shown(url))
         if await _is_first(
             store, Change(puts=(Put(known, after),), audits=said, appends=(lanes.read_feed(after, now),))
@@ -280,11 +287,12 @@ async def proposals(
         now: the time.
         quorum: how many must agree; None: `rules.feed_quorum`.
     """
-    lists = (await _lists(store, host)).lists
+    read = await _lists(store, host)
     active = await _active(store, host)
     return await asyncio.to_thread(
         rules_of.proposals,
-        lists,
+        read.lists,
+        publisher={one.url: one.answers for one in read.feeds},
         quorum=rules.feed_quorum if quorum is None else quorum,
         host=host,
         known=await published_by(store, host, now=now),

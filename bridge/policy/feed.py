@@ -81,7 +81,7 @@ class Proposals:
     """What a host's feeds propose now.
 
     Attributes:
-        quorum: how many publishers must name a domain, see `publishers`.
+        quorum: how many publishers must name a domain, see `voices`.
         found: those that are named by so many, what is not decided first.
         fewer: how many undecided domains fewer of them name.
         let_go: blocks that feeds no longer speak for.
@@ -220,6 +220,7 @@ def _hashed(name: str) -> str:
 def proposals(
     lists: Mapping[str, Mapping[str, int]],
     *,
+    publisher: Mapping[str, str],
     quorum: int,
     host: str,
     known: Published,
@@ -232,7 +233,8 @@ def proposals(
 
     Args:
         lists: what each feed names and since when, by its URL.
-        quorum: how many publishers must agree.
+        publisher: who answers for each, by its URL.
+        quorum: how many publishers must agree, see `voices`.
         host: for which host.
         known: what it lists and withholds.
         active: its mitigations in force.
@@ -247,7 +249,7 @@ def proposals(
     fewer = 0
     for domain, found in by.items():
         stands = "blocked" if domain in blocked else standing(domain, host, said, trusted, protected)
-        if publishers(url for url, _ in found) < quorum:
+        if voices(publisher[url] for url, _ in found) < quorum:
             fewer += stands in UNDECIDED
         else:
             who = _claims(found)
@@ -257,23 +259,27 @@ def proposals(
         quorum=quorum,
         found=tuple(enough[:MAX_PROPOSALS]),
         fewer=fewer,
-        let_go=tuple(_let_go(blocked, by, quorum)),
+        let_go=tuple(_let_go(blocked, by, publisher, quorum)),
         left_out=max(0, len(enough) - MAX_PROPOSALS),
     )
 
 
 def _let_go(
-    blocked: Mapping[str, Mitigation], by: Mapping[str, Sequence[tuple[str, int]]], quorum: int
+    blocked: Mapping[str, Mitigation],
+    by: Mapping[str, Sequence[tuple[str, int]]],
+    publisher: Mapping[str, str],
+    quorum: int,
 ) -> Iterator[LetGo]:
     for domain, one in sorted(blocked.items()):
         who = _claims(by.get(domain, ()))
-        if one.feeds and publishers(each.url for each in who) < quorum:
+        if one.feeds and voices(publisher[each.url] for each in who) < quorum:
             yield LetGo(mitigation_id=one.id, domain=domain, by=who)
 
 
-def publishers(urls: Iterable[str]) -> int:
-    """How many publishers these lists have: the nodes of one service are one's; each page is another's."""
-    return len({url.partition(NODE_QUERY)[0] for url in urls})
+def voices(publishers: Iterable[str]) -> int:
+    """How many publishers these are: one below another, as `lists.a.example` is below `a.example`, is the same."""
+    names = set(publishers)
+    return sum(not any(name.endswith(f".{other}") for other in names) for name in names)
 
 
 def _by_domain(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 NODE_QUERY: Final = "?;node="
 
@@ -19,6 +19,7 @@ class Feed:
     Attributes:
         id: of (host, url).
         url: `https://…`, one name a line; or `xmpp:SERVICE?;node=NODE` (XEP-0060 §12.22).
+        publisher: who answers for it; what one publisher says counts once. By default where it is: a domain.
         by: who subscribed, as in `change.Audit`.
         due_at: when it is read next.
         read_at: when it was read last; `changed_at`: when that was another list than before. None: never.
@@ -40,12 +41,22 @@ class Feed:
     names: int = 0
     bad: int = 0
     left_out: int = 0
+    publisher: str = ""
     version: int = 0
 
     @property
     def scheme(self) -> str:
         """`https`, `http` or `xmpp`."""
         return self.url.partition(":")[0]
+
+    @property
+    def answers(self) -> str:
+        """Who answers for it."""
+        if self.publisher:
+            return self.publisher
+        if self.scheme == "xmpp":
+            return self.node[0].rpartition("@")[2]
+        return urlsplit(self.url).hostname or self.url
 
     @property
     def node(self) -> tuple[str, str]:

@@ -50,6 +50,9 @@ def test_lists_are_subscribed_to_shown_with_their_trouble_and_removed(
     found = run("feeds", "list", "--json", config=configuration).json()["feeds"]
     assert [(one["url"], one["names"]) for one in found] == [(ONE, 1), (TWO, 0)]
 
+    done = run("feeds", "add", ONE, "--publisher", "Alice", "--json", config=configuration)
+    assert done.json()["publisher"] == "alice"
+    assert "alice" in run("feeds", "list", config=configuration).out
     assert run("feeds", "remove", "none", config=configuration).code == 1
     assert run("feeds", "remove", TWO, config=configuration).code == 0
     assert run("feeds", "remove", found[0]["id"][:5], config=configuration).code == 0

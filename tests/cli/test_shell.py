@@ -30,7 +30,7 @@ _ZSH = r"""
 module_path=(%(root)s/usr/lib/*/zsh/*(N/) $module_path)
 fpath=(%(root)s/usr/share/zsh/functions/**/*(N/) $fpath)
 zmodload zsh/zle zsh/complete; setopt zle; autoload -Uz compinit; compinit -D -u
-bindkey -e; bindkey '^I' complete-word; unsetopt automenu alwayslastprompt listambiguous
+bindkey -e; bindkey '^I' complete-word; unsetopt automenu alwayslastprompt listambiguous promptsp
 PS1=; RPS1=; LISTMAX=10000
 source %(script)s
 _said() { print -r -- "<$BUFFER>"; BUFFER= }; zle -N _said; bindkey '^T' _said

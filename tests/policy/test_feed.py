@@ -56,6 +56,7 @@ def sha256(text: str) -> str:
 
 def propose(lists: dict[str, list[str]], quorum: int = 1, **more: Any) -> Any:
     given = {"known": Published(), "active": (), "reports": {}, "trusted": (), "protected": ()} | more
+    given.setdefault("publisher", {url: feed(url).answers for url in lists})
     return proposals(
         {url: dict.fromkeys(names, AT) for url, names in lists.items()}, quorum=quorum, host="a.test", **given
     )
@@ -174,10 +175,30 @@ def test_only_what_enough_lists_name_is_proposed_and_the_rest_is_counted() -> No
     assert [one.url for one in what.found[0].by] == [ONE, TWO]
 
 
-def test_nodes_of_one_service_are_one_publishers_and_agree_with_nobody() -> None:
-    nodes = {f"xmpp:two.example?;node={node}": ["a.example"] for node in ("domains", "others")}
-    assert found(propose(nodes, quorum=2)) == []
-    assert found(propose({**nodes, ONE: ["a.example"]}, quorum=2)) == ["a.example"]
+@pytest.mark.parametrize(
+    ("urls", "count"),
+    [
+        (["xmpp:two.example?;node=domains", "xmpp:two.example?;node=others"], 1),
+        (["xmpp:two.example?;node=domains", "https://lists.two.example/x"], 1),
+        (["xmpp:lists@two.example?;node=x", "https://two.example:8443/x"], 1),
+        (["https://one.example/a", "https://one.example/b"], 1),
+        (["https://one.example/a", "https://other-one.example/b"], 2),
+    ],
+)
+def test_what_one_publisher_says_in_several_lists_counts_once(urls: list[str], count: int) -> None:
+    lists = {url: ["a.example"] for url in urls}
+    assert [found(propose(lists, quorum=quorum)) for quorum in (count, count + 1)] == [["a.example"], []]
+
+
+def test_an_operator_says_whose_lists_are_whose() -> None:
+    urls = ["https://forge.example/a", "https://forge.example/b", "https://c.example/"]
+    lists = {url: ["a.example"] for url in urls}
+    assert feed(urls[0], publisher="alice").answers == "alice"
+    assert found(propose(lists, quorum=3)) == []
+    assert found(propose(lists, quorum=3, publisher=dict(zip(urls, ["alice", "bob", "c"], strict=True)))) == [
+        "a.example"
+    ]
+    assert found(propose(lists, quorum=2, publisher=dict.fromkeys(urls, "alice"))) == []
 
 
 def test_what_is_decided_about_comes_last_and_what_our_users_report_first() -> None:

@@ -29,6 +29,7 @@ class FeedView(Out):
     id: str
     host: str
     url: str = Field(description="`https://…`, one name a line; or `xmpp:SERVICE?;node=NODE`.")
+    publisher: str = Field(description="Who answers for it; what one publisher says counts once.")
     by: str = Field(description="Who subscribed.")
     added_at: datetime
     due_at: datetime = Field(description="When it is read next.")
@@ -44,7 +45,8 @@ class FeedView(Out):
     @classmethod
     def of(cls, feed: Feed) -> Self:
         """Show it."""
-        return cls(**{name: getattr(feed, name) for name in cls.model_fields})
+        given = {name: getattr(feed, name) for name in cls.model_fields if name != "publisher"}
+        return cls(**given, publisher=feed.answers)
 
 
 class FeedsView(Out):
@@ -89,9 +91,7 @@ class ProposalsView(Out):
     """What a host's lists propose now."""
 
     host: str
-    quorum: int = Field(
-        description="How many publishers must agree; nodes of one service are one publisher's."
-    )
+    quorum: int = Field(description="How many publishers must agree; a publisher's lists count once.")
     items: tuple[ProposalView, ...] = Field(
         description="What is not decided first; then what most users report."
     )
@@ -155,6 +155,11 @@ class SubscribeBody(Body):
 
     host: Domain | None = Field(default=None, description="Needed where the token sees several.")
     url: Line = Field(max_length=2048, description="`https://…` or `xmpp:SERVICE?;node=NODE`.")
+    publisher: Line = Field(
+        default="",
+        max_length=100,
+        description="Who answers for it; empty: as it was, or the domain where it is.",
+    )
 
 
 class BlockBody(Body):
@@ -188,7 +193,9 @@ async def subscribe(call: Call) -> Answer:
     except ConfigError as error:
         raise invalid("url", str(error)) from None
     try:
-        one = await stories.subscribe(call.store, host, url, actor=call.actor, now=call.now)
+        one = await stories.subscribe(
+            call.store, host, url, actor=call.actor, now=call.now, publisher=body.publisher.strip().casefold()
+        )
     except ConfigError as error:
         raise ConflictError(str(error)) from None
     return Answer(body=FeedView.of(one), headers={"Location": f"{PREFIX}/feeds/{one.id}"})
