@@ -304,6 +304,12 @@ class Settings:
         """Whether the store is the one that `up` starts."""
         return not self.store.url
 
+    @property
+    def own_names(self) -> tuple[str, ...]:
+        """The names under which others know us: our hosts, and where `server.public_url` is."""
+        public = urlsplit(self.server.public_url).hostname
+        return (*self.hosts, public) if public else tuple(self.hosts)
+
     def store_url(self) -> str:
         """The store's URL: the configured one, or that of the embedded server in `store.data_dir`."""
         if self.store.url:

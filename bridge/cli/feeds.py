@@ -6,7 +6,7 @@ House rule: what a list or its server says reaches the terminal only through `ce
 import argparse
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from bridge.cli.acting import actor, add_end, decided, end_of, now_utc
 from bridge.cli.approvals import finish, wait
@@ -21,7 +21,7 @@ from bridge.pipeline import feeds as stories
 from bridge.pipeline.ids import new_id
 from bridge.policy.compare import UNDECIDED
 from bridge.policy.decisions import Approval
-from bridge.policy.feed import Claim, Proposal, Proposals, checked_url
+from bridge.policy.feed import LOADING_SECONDS, Claim, Proposal, Proposals, checked_url
 from bridge.policy.feed_record import Feed
 from bridge.store.connect import Store
 from bridge.webhooks.event import plain
@@ -90,7 +90,7 @@ def subscribe(arguments: argparse.Namespace, terminal: Terminal) -> int:
     hooks = settings.webhooks
     try:
         url = checked_url(
-            arguments.url, own=settings.hosts, allow_http=hooks.allow_http, allowed=hooks.allow_networks
+            arguments.url, own=settings.own_names, allow_http=hooks.allow_http, allowed=hooks.allow_networks
         )
         one = asyncio.run(_subscribe(settings, host, url, arguments))
     except ConfigError as error:
@@ -116,8 +116,9 @@ async def _subscribe(settings: Settings, host: str, url: str, arguments: argpars
         while True:
             one = await stories.find(store, made.id) or made
             is_read = one.read_at is not None and one.read_at >= started_at
-            is_tried = one.due_at != made.due_at and (is_read or one.problem)
-            if is_tried or loop.time() >= deadline:
+            is_loading = one.due_at <= now_utc() + timedelta(seconds=LOADING_SECONDS)
+            is_failed = bool(one.problem) and one.due_at != made.due_at and not is_loading
+            if is_read or is_failed or loop.time() >= deadline:
                 return one
             await asyncio.sleep(_POLL_SECONDS)
 
@@ -223,7 +224,9 @@ async def _propose(settings: Settings, host: str, quorum: int | None) -> tuple[P
 
 
 async def _proposals(store: Store, settings: Settings, host: str, quorum: int | None) -> Proposals:
-    return await stories.proposals(store, host, rules=settings.policy, now=now_utc(), quorum=quorum)
+    return await stories.proposals(
+        store, host, own=settings.hosts, rules=settings.policy, now=now_utc(), quorum=quorum
+    )
 
 
 def _plain(
@@ -248,11 +251,11 @@ def _print(
 ) -> None:
     if shown:
         rows = [
-            (address_cell(one.domain), f"{len(one.by)} of {feeds}", " ".join(each.url for each in one.by),
+            (address_cell(one.domain), f"{len(one.by)} of {feeds}", one.voices, " ".join(each.url for each in one.by),
              _first(one.by), one.reports or "", one.standing, "; ".join(touched.get(one.domain, ())))
             for one in shown
         ]  # fmt: skip
-        titles = ("DOMAIN", "NAMED BY", "LISTS", "SINCE", "YOUR USERS", "HERE", "WOULD TOUCH")
+        titles = ("DOMAIN", "NAMED BY", "PUBLISHERS", "LISTS", "SINCE", "YOUR USERS", "HERE", "WOULD TOUCH")
         terminal.table(titles, rows)
         terminal.say("\nNothing was done. To block one: incident-bridge feeds block DOMAIN")
         terminal.say("To be shown one no more: incident-bridge lists withhold DOMAIN")
@@ -292,6 +295,7 @@ async def _block(settings: Settings, host: str, arguments: argparse.Namespace) -
                 store,
                 host,
                 arguments.domain,
+                own=settings.hosts,
                 approval_id=new_id(),
                 actor=actor(),
                 rules=settings.policy,

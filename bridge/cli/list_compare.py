@@ -121,7 +121,7 @@ async def _compare(
     named = named_by(
         {name: one.domains for name, one in read.items()},
         quorum=arguments.quorum,
-        host=host,
+        own=settings.hosts,
         known=known,
         trusted=trusted,
         protected=settings.policy.protected,

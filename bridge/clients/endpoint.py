@@ -242,6 +242,8 @@ async def _page(answer: aiohttp.ClientResponse, *, mark: str, max_bytes: int) ->
         )
     if answer.status != _OK:
         return Page(error=f"it answered {answer.status}")
+    if answer.content_type == "text/html":
+        return Page(error="it is a web page, not a list")
     body = bytearray()
     async for chunk in answer.content.iter_chunked(65536):
         body += chunk

@@ -23,7 +23,7 @@ from bridge.policy import lanes
 from bridge.policy.abuse_record import AbuseDraft
 from bridge.policy.approval import own_target
 from bridge.policy.change import Change, Put, Sent
-from bridge.policy.compare import UNDECIDED, standing
+from bridge.policy.compare import UNDECIDED, domains_of, standing
 from bridge.policy.decisions import Approval, Mitigation, MitigationType
 from bridge.policy.feed import Claim, Proposals
 from bridge.policy.feed_record import Feed, FeedNames
@@ -169,6 +169,8 @@ async def read_page(store: Store, web: Web, items: Sequence[bytes], *, now: Call
         return Sent(len(items), _failed(feed, page.error, now()))
     text = page.text
     found = None if text is None else await asyncio.to_thread(rules_of.read_names, text.split("\n"))
+    if found is not None and found.bad and not found.names:
+        return Sent(len(items), _failed(feed, "it names no domain and no JID: it is no list", now()))
     return Sent(len(items), _read(feed, names, found, page.mark, now()))
 
 
@@ -240,61 +242,76 @@ def _failed(feed: Feed, problem: str, now: datetime) -> Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
-    """What a host's feeds name, by URL."""
+class Known:
+    """The feeds of a host, and what they name, by URL."""
 
     feeds: Sequence[Feed]
     lists: Mapping[str, Mapping[str, int]]
 
 
-async def _lists(store: Store, host: str) -> _Known:
+async def load_lists(store: Store, host: str) -> Known:
+    """Load the feeds of a host with what they name."""
     feeds = await listed(store, host)
     names = [keys.feed_names(one.id) for one in feeds]
     records = (await load.fetch(store, names=names)).records if names else {}
     named = {one.feed_id: one.since for one in records.values() if isinstance(one, FeedNames)}
-    return _Known(feeds=feeds, lists={one.url: named[one.id] for one in feeds if one.id in named})
+    return Known(feeds=feeds, lists={one.url: named[one.id] for one in feeds if one.id in named})
 
 
-async def named(store: Store, host: str, addresses: Collection[str]) -> dict[str, tuple[Claim, ...]]:
-    """Which of these addresses the feeds of a host name, and which feeds do."""
+async def named(
+    store: Store, host: str, addresses: Collection[str], *, known: Known | None = None
+) -> dict[str, tuple[Claim, ...]]:
+    """Which of these addresses the feeds of a host name, and which feeds do; `known`: these, if they were loaded."""
     if not addresses:
         return {}
-    known = await _lists(store, host)
+    known = known or await load_lists(store, host)
     found = {one: rules_of.claims(known.lists, one) for one in addresses} if known.lists else {}
     return {address: by for address, by in found.items() if by}
 
 
-async def about(store: Store, drafts: Sequence[AbuseDraft]) -> dict[str, dict[str, tuple[Claim, ...]]]:
-    """By draft, which of its addresses the feeds of its host name, and which feeds do; the server first."""
+async def about(
+    store: Store, drafts: Sequence[AbuseDraft], *, known: Mapping[str, Known] | None = None
+) -> dict[str, dict[str, tuple[Claim, ...]]]:
+    """By draft, which of its addresses the feeds of its host name; `known`: these by host, if they were loaded."""
     found: dict[str, dict[str, tuple[Claim, ...]]] = {}
     for host in dict.fromkeys(one.host for one in drafts):
         mine = [one for one in drafts if one.host == host]
         addresses = {one.id: [one.domain, *(who.jid for who in one.accused)] for one in mine}
-        by = await named(store, host, {each for some in addresses.values() for each in some})
+        wanted = {each for some in addresses.values() for each in some}
+        by = await named(store, host, wanted, known=(known or {}).get(host))
         found |= {name: {one: by[one] for one in some if one in by} for name, some in addresses.items()}
     return found
 
 
 async def proposals(
-    store: Store, host: str, *, rules: Rules, now: datetime, quorum: int | None = None
+    store: Store,
+    host: str,
+    *,
+    own: Collection[str],
+    rules: Rules,
+    now: datetime,
+    quorum: int | None = None,
+    known: Known | None = None,
 ) -> Proposals:
     """Work out what the feeds of a host propose.
 
     Args:
         store: where they are.
         host: whose.
+        own: all our hosts.
         rules: the operator's.
         now: the time.
         quorum: how many must agree; None: `rules.feed_quorum`.
+        known: the feeds, if they were loaded already.
     """
-    read = await _lists(store, host)
+    read = known or await load_lists(store, host)
     active = await _active(store, host)
     return await asyncio.to_thread(
         rules_of.proposals,
         read.lists,
         publisher={one.url: one.answers for one in read.feeds},
         quorum=rules.feed_quorum if quorum is None else quorum,
-        host=host,
+        own=own,
         known=await published_by(store, host, now=now),
         active=active,
         reports=await _reports(store, host),
@@ -335,6 +352,7 @@ async def block(
     host: str,
     domain: str,
     *,
+    own: Collection[str],
     approval_id: str,
     actor: Actor,
     rules: Rules,
@@ -349,6 +367,7 @@ async def block(
         store: where it lies.
         host: where it is blocked.
         domain: as somebody typed it.
+        own: all our hosts, which are never blocked so.
         approval_id: see `approve.act`, as for all that follows.
         actor: who says so.
         rules: the operator's.
@@ -369,7 +388,7 @@ async def block(
     by = (await named(store, host, [bare])).get(bare, ())
     if not by:
         raise ConfigError(f"none of the lists that {host} subscribes to names {shown(bare)}")
-    said = await _standing(store, host, bare, rules=rules, now=now)
+    said = await _standing(store, host, bare, own=own, rules=rules, now=now)
     if said not in UNDECIDED:
         raise ConfigError(f"{shown(bare)} is {said} on {host} already")
     return await approve.act_on_feeds(
@@ -387,11 +406,14 @@ async def block(
     )
 
 
-async def _standing(store: Store, host: str, domain: str, *, rules: Rules, now: datetime) -> str:
+async def _standing(
+    store: Store, host: str, domain: str, *, own: Collection[str], rules: Rules, now: datetime
+) -> str:
     if any(one.target.get("domain") == domain for one in await _active(store, host)):
         return "blocked"
     known = await published_by(store, host, now=now)
-    return standing(domain, host, known.said, await _trusted(store, host), rules.protected)
+    trusted = await _trusted(store, host)
+    return standing(domain, own, known.said, trusted, domains_of(rules.protected))
 
 
 async def _is_first(store: Store, change: Change) -> bool:

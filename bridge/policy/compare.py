@@ -3,7 +3,7 @@
 House rule: a list is a claim of whoever publishes it, so each name keeps who says it.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,7 +59,7 @@ def named_by(
     lists: Mapping[str, Collection[str]],
     *,
     quorum: int,
-    host: str,
+    own: Collection[str],
     known: Published,
     trusted: Collection[str],
     protected: Collection[str],
@@ -69,18 +69,18 @@ def named_by(
     Args:
         lists: the domains of each, by how it is called.
         quorum: how many must agree.
-        host: for which host.
+        own: our hosts.
         known: what the host blocks, lists and withholds.
         trusted: the domains of its trusted peers.
         protected: domains and bare JIDs that need a second yes.
     """
-    said = known.said
+    said, second = known.said, domains_of(protected)
     found: dict[str, list[str]] = {}
     for name, domains in lists.items():
         for domain in domains:
             found.setdefault(domain, []).append(name)
     rows = [
-        Named(domain=domain, by=tuple(by), standing=standing(domain, host, said, trusted, protected))
+        Named(domain=domain, by=tuple(by), standing=standing(domain, own, said, trusted, second))
         for domain, by in found.items()
         if len(by) >= quorum
     ]
@@ -88,13 +88,30 @@ def named_by(
 
 
 def standing(
-    domain: str, host: str, said: Mapping[str, str], trusted: Collection[str], protected: Collection[str]
+    domain: str,
+    own: Collection[str],
+    said: Mapping[str, str],
+    trusted: Collection[str],
+    protected: Collection[str],
 ) -> str:
-    """Say what is decided about a domain here, see `Named`; `said` as `Published.said` has it."""
-    if domain == host or domain.endswith(f".{host}"):
+    """Say what is decided about a domain here, see `Named`.
+
+    Args:
+        domain: prepared.
+        own: our hosts.
+        said: as `Published.said` has it.
+        trusted: the domains of trusted peers.
+        protected: as `domains_of` made them.
+    """
+    if any(domain == host or domain.endswith(f".{host}") for host in own):
         return "own"
     if domain in said:
         return said[domain]
-    if domain in protected or any(one.endswith(f"@{domain}") for one in protected):
+    if domain in protected:
         return "protected"
     return "trusted" if domain in trusted else ""
+
+
+def domains_of(protected: Iterable[str]) -> frozenset[str]:
+    """The servers that need a second yes, those of protected users among them."""
+    return frozenset(one.rpartition("@")[2] for one in protected)

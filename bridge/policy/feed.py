@@ -10,19 +10,20 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from bridge.errors import ConfigError, MalformedError
-from bridge.policy.compare import MAX_LINES, UNDECIDED, standing
+from bridge.policy.compare import MAX_LINES, UNDECIDED, domains_of, standing
 from bridge.policy.decisions import Mitigation
 from bridge.policy.feed_record import NODE_QUERY, Feed, FeedNames
+from bridge.policy.lookalike import ascii_form
 from bridge.policy.publish import Published
 from bridge.webhooks.subscription import Network, check_url
 from bridge.xmpp.jid import Jid, prep_domain, shown
 
 MAX_FEEDS: Final = 20
 """So many a host subscribes to at most."""
-MAX_NAMES: Final = 10_000
+MAX_NAMES: Final = 5000
 """So many names of a feed are kept; the rest is counted."""
 MAX_PROPOSALS: Final = 500
 READ_AGAIN_SECONDS: Final = {"http": 3600, "https": 3600, "xmpp": 60}
@@ -57,19 +58,21 @@ class Proposal:
 
     Attributes:
         by: the feeds that name it.
+        voices: how many publishers these have, see `voices`.
         standing: what is decided about it here, as in `compare.standing`; "": nothing yet.
         reports: how many reports of our own users are about it, and wait.
     """
 
     domain: str
     by: tuple[Claim, ...]
+    voices: int = 1
     standing: str = ""
     reports: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LetGo:
-    """A block that follows from feeds, of which fewer than the quorum name the domain now."""
+    """A block that follows from feeds, which speak for it less than they did: with fewer publishers than are needed."""
 
     mitigation_id: str
     domain: str
@@ -100,7 +103,7 @@ def checked_url(text: str, *, own: Collection[str], allow_http: bool, allowed: S
 
     Args:
         text: as somebody typed it.
-        own: our hosts; a node of theirs is no list of others.
+        own: our names; a list of theirs is no list of others.
         allow_http: see `webhooks.subscription.check_url`.
         allowed: see there.
 
@@ -110,11 +113,13 @@ def checked_url(text: str, *, own: Collection[str], allow_http: bool, allowed: S
     text = text.strip()
     if not text.casefold().startswith("xmpp:"):
         try:
-            return check_url(text, allow_http=allow_http, allowed=allowed)
+            url = check_url(text, allow_http=allow_http, allowed=allowed)
         except MalformedError as error:
             raise ConfigError(
                 f"'{shown(text)}' {error.rule}; a list is https://… or xmpp:SERVICE?;node=NODE"
             ) from None
+        _see_that_it_is_others(urlsplit(url).hostname or "", own)
+        return url
     service, _, node = text[len("xmpp:") :].partition(NODE_QUERY)
     try:
         jid = Jid.parse(unquote(service, errors="strict"))
@@ -123,9 +128,14 @@ def checked_url(text: str, *, own: Collection[str], allow_http: bool, allowed: S
         raise ConfigError(f"'{shown(text)}' names no service: xmpp:SERVICE?;node=NODE") from None
     if not 0 < len(node.encode(errors="replace")) <= _MAX_NODE_BYTES or not node.isprintable():
         raise ConfigError(f"'{shown(text)}' names no node: xmpp:SERVICE?;node=NODE")
-    if any(jid.domain == host or jid.domain.endswith(f".{host}") for host in own):
-        raise ConfigError(f"{jid.domain} is this server itself; subscribe to lists of others")
+    _see_that_it_is_others(jid.domain, own)
     return f"xmpp:{quote(jid.bare, safe='@.-_~')}{NODE_QUERY}{quote(node, safe=':/.-_~#')}"
+
+
+def _see_that_it_is_others(name: str, own: Collection[str]) -> None:
+    names = {ascii_form(one) for one in own}
+    if any(ascii_form(name) == one or ascii_form(name).endswith(f".{one}") for one in names):
+        raise ConfigError(f"{shown(name)} is this server itself; subscribe to lists of others")
 
 
 def read_names(lines: Iterable[str]) -> Names:
@@ -150,10 +160,23 @@ def read_names(lines: Iterable[str]) -> Names:
 def _name(word: str) -> str | None:
     if _HASH.fullmatch(word.lower()):
         return word.lower()
+    local, at, domain = word.rpartition("@")
+    word = f"{local}{at}{_unicode(domain)}"
     try:
-        return Jid.parse(word).bare if "@" in word else prep_domain(word)
+        return Jid.parse(word).bare if at else prep_domain(word)
     except MalformedError:
         return None
+
+
+def _unicode(domain: str) -> str:
+    """A domain as XMPP has it, with U-labels where a list has A-labels (RFC 5890 §2.3.2.1)."""
+    labels = domain.lower().split(".")
+    if not any(label.startswith("xn--") and label.isascii() for label in labels):
+        return domain
+    try:
+        return ".".join(label.encode("ascii").decode("idna") for label in labels)
+    except UnicodeError:
+        return domain
 
 
 def was_read(
@@ -222,7 +245,7 @@ def proposals(
     *,
     publisher: Mapping[str, str],
     quorum: int,
-    host: str,
+    own: Collection[str],
     known: Published,
     active: Iterable[Mitigation],
     reports: Mapping[str, int],
@@ -235,25 +258,30 @@ def proposals(
         lists: what each feed names and since when, by its URL.
         publisher: who answers for each, by its URL.
         quorum: how many publishers must agree, see `voices`.
-        host: for which host.
-        known: what it lists and withholds.
+        own: our hosts, which nobody blocks.
+        known: what this one lists and withholds.
         active: its mitigations in force.
         reports: by domain, how many reports of its users wait; feeds may name these by their hash.
         trusted: the domains of its trusted peers.
         protected: domains and bare JIDs that need a second yes.
     """
-    said = known.said
+    said, second = known.said, domains_of(protected)
     blocked = {one.target["domain"]: one for one in active if "domain" in one.target}
     by = _by_domain(lists, {*reports, *blocked})
     enough: list[Proposal] = []
     fewer = 0
     for domain, found in by.items():
-        stands = "blocked" if domain in blocked else standing(domain, host, said, trusted, protected)
-        if voices(publisher[url] for url, _ in found) < quorum:
+        stands = "blocked" if domain in blocked else standing(domain, own, said, trusted, second)
+        speaking = voices(publisher[url] for url, _ in found)
+        if speaking < quorum:
             fewer += stands in UNDECIDED
         else:
             who = _claims(found)
-            enough.append(Proposal(domain=domain, by=who, standing=stands, reports=reports.get(domain, 0)))
+            enough.append(
+                Proposal(
+                    domain=domain, by=who, voices=speaking, standing=stands, reports=reports.get(domain, 0)
+                )
+            )
     enough.sort(key=_order)
     return Proposals(
         quorum=quorum,
@@ -270,16 +298,29 @@ def _let_go(
     publisher: Mapping[str, str],
     quorum: int,
 ) -> Iterator[LetGo]:
+    """Those that fewer publishers speak for than did, and than are needed: one was enough where an operator said so."""
     for domain, one in sorted(blocked.items()):
         who = _claims(by.get(domain, ()))
-        if one.feeds and voices(publisher[each.url] for each in who) < quorum:
+        named = {each.url for each in who}
+        spoke = voices(publisher.get(url, url) for url in one.feeds)
+        is_dropped = any(url not in named for url in one.feeds)
+        if is_dropped and voices(publisher[url] for url in named) < min(quorum, spoke):
             yield LetGo(mitigation_id=one.id, domain=domain, by=who)
 
 
 def voices(publishers: Iterable[str]) -> int:
-    """How many publishers these are: one below another, as `lists.a.example` is below `a.example`, is the same."""
-    names = set(publishers)
+    """How many publishers these are; names of one domain are one: `lists.a.example`, `www.a.example`, `a.example`.
+
+    Where it cannot be told, as with two people's names below one that is everybody's, they count once.
+    """
+    names = {_domain_of(ascii_form(name)) for name in publishers}
     return sum(not any(name.endswith(f".{other}") for other in names) for name in names)
+
+
+def _domain_of(name: str) -> str:
+    """The name without its first label, if that leaves a domain; an address stays as it is."""
+    first, _, rest = name.partition(".")
+    return name if "." not in rest or first.isdecimal() else rest
 
 
 def _by_domain(
@@ -300,4 +341,4 @@ def _by_domain(
 
 
 def _order(one: Proposal) -> tuple[bool, int, int, str]:
-    return one.standing not in UNDECIDED, -one.reports, -len(one.by), one.domain
+    return one.standing not in UNDECIDED, -one.reports, -one.voices, one.domain

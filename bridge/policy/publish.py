@@ -157,7 +157,9 @@ def _of_mitigations(mitigations: Iterable[Mitigation]) -> list[Entry]:
 
 def _listed(one: Mitigation) -> str | None:
     """The address that a mitigation puts on the list; None for one about an account of ours, and for hearsay."""
-    if one.feeds:
+    if (
+        one.feeds or not one.incident_id
+    ):  # a release that knows nothing of feeds drops them from what it writes
         return None
     match one.type:
         case MitigationType.SUSPEND:

@@ -25,6 +25,7 @@ LONGEST_SHIFT_SECONDS: Final = 600
 GOODBYE_SECONDS: float = 5  # how long calls in flight may go on once the drain ends
 LANES_AT_MOST: Final = 4096  # one that hangs holds its place for 15 s
 _RETRY_SECONDS: Final = 1
+_UNKNOWN_SECONDS: Final = 5
 _STALE_TRIES: Final = 5
 _COMPLAIN_SECONDS: Final = 60
 
@@ -211,10 +212,14 @@ def _start(hand: _Hand, lease: Lease, stories: OutgoingStories) -> None:
 async def _work_lane(hand: _Hand, lease: Lease, stories: OutgoingStories, give_up: asyncio.Event) -> None:
     """Work one lane until it is empty, its target is away, or `give_up`; then it is given back."""
     try:
-        if lease.deaths_alone >= DEATHS_ALONE:
+        story = stories.kinds.get(lease.lane.partition(":")[0])
+        if story is None:  # a newer release queued it, whose workers take it when its turn comes again
+            hand.complain(lease.lane, "this release does not know such work: update this worker")
+            await lanes.release(hand.store, lease, delay_seconds=_UNKNOWN_SECONDS)
+        elif lease.deaths_alone >= DEATHS_ALONE:
             await stories.set_aside(lease)
         else:
-            match stories.kinds[lease.lane.partition(":")[0]]:
+            match story:
                 case LaneKind() as kind:
                     await _call_and_commit(hand, lease, kind, give_up)
                 case CourseKind() as kind:

@@ -10,6 +10,7 @@ local incident_xmlns = "urn:xmpp:incident:2";
 local disco_info = "http://jabber.org/protocol/disco#info";
 local own_id_prefix = "ib-";
 local max_stanzas = 64;
+local max_recorded_bytes = 16384; -- a longer answer lists what this server has, and asking again does no harm
 
 local commands_methods = {};
 local commands_mt = { __index = commands_methods };
@@ -250,7 +251,7 @@ function commands_methods:handle(request)
 	local recorded = deps.recorded:get(id, now);
 	if recorded then return answer(200, recorded); end
 	local result = execute(self, body);
-	if result.status_code == 200 then deps.recorded:put(id, result.body, now); end
+	if result.status_code == 200 and #result.body <= max_recorded_bytes then deps.recorded:put(id, result.body, now); end
 	return result;
 end
 

@@ -37,6 +37,10 @@ local function new_world(problem)
 		preview = function (data) return { exists = data.account == "x@a.test" }; end;
 		feeds = {
 			read = function (_, data)
+				if data.node == "long" then
+					world.read = (world.read or 0) + 1;
+					return { state = "ready", names = { ("x"):rep(20000) } };
+				end
 				if data.node == "gone" then return nil, "b.test says that the node gone is gone", 409; end
 				return { state = "loading" };
 			end;
@@ -335,6 +339,13 @@ describe("a command", function ()
 		world.time = now + 601;
 		post(world, "stanza.send", data, { id = "same" });
 		assert.equal(2, #world.sent);
+	end);
+
+	it("that lists much is answered anew, so that long answers fill no memory", function ()
+		local world = new_world();
+		local data = { host = "a.test", service = "b.test", node = "long" };
+		for _ = 1, 2 do assert.equal(200, (post(world, "list.read", data, { id = "same" }))); end
+		assert.equal(2, world.read);
 	end);
 
 	it("that was refused may be repeated with the same id", function ()

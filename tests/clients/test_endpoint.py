@@ -548,6 +548,7 @@ async def test_a_list_that_did_not_change_is_not_sent_again(client: EndpointClie
             "it answered 302 and leads to http://else.test/, which is not followed: name that instead",
         ),
         (ok(b"x" * 1001), "it is longer than 1000 bytes"),
+        (ok(b"<p>", "Content-Type: text/html; charset=utf-8\r\n"), "it is a web page, not a list"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx", "it broke off in the middle"),
         (b"SSH-2.0-x\r\n\r\n", "it answered something that is not HTTP"),
     ],

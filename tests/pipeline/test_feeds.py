@@ -94,7 +94,7 @@ async def items(store: Store, queue: str, one: Feed) -> list[dict[str, Any]]:
 
 
 async def block(store: Store, domain: str, **more: Any) -> Any:
-    given = {"approval_id": "p1", "actor": WHO, "rules": RULES, "now": NOON} | more
+    given = {"own": [HOST], "approval_id": "p1", "actor": WHO, "rules": RULES, "now": NOON} | more
     return await feeds.block(store, HOST, domain, **given)
 
 
@@ -105,7 +105,7 @@ async def mitigations(store: Store) -> list[Mitigation]:
 
 
 async def proposed(store: Store, **more: Any) -> list[str]:
-    what = await feeds.proposals(store, HOST, rules=RULES, now=NOON, **more)
+    what = await feeds.proposals(store, HOST, own=[HOST, "c.test"], rules=RULES, now=NOON, **more)
     return [f"{one.domain} {one.standing}".strip() for one in what.found]
 
 
@@ -165,6 +165,13 @@ async def test_a_list_that_cannot_be_read_says_why_and_what_it_named_stands(stor
     assert (after.problem, after.names) == ("it answered 503", 1)
     assert await proposed(store, quorum=1) == ["bad.test"]
     assert (await read(store, Web({ONE: "bad.test"}), one)).problem == ""
+
+
+async def test_what_is_no_list_at_all_does_not_empty_one(store: Store) -> None:
+    [one] = await subscribed(store, {ONE: "bad.test"})
+    after = await read(store, Web({ONE: "<html>\n<p>down for maintenance</p>"}), one)
+    assert (after.names, "no list" in after.problem) == (1, True)
+    assert (await read(store, Web({ONE: "# nobody\n"}), one)).names == 0
 
 
 async def test_a_node_is_read_when_prosody_has_it_and_asked_only_for_what_changed(store: Store) -> None:

@@ -29,7 +29,7 @@ def test_whatever_a_list_holds_each_domain_is_one_word(text: str) -> None:
 
 def test_only_what_enough_lists_name_counts_and_each_name_keeps_who_says_it() -> None:
     lists = {"one": ["a.test", "b.test"], "two": ["b.test"], "three": ["b.test", "a.test", "c.test"]}
-    found = named_by(lists, quorum=2, host="h.test", known=Published(), trusted=(), protected=())
+    found = named_by(lists, quorum=2, own=["h.test"], known=Published(), trusted=(), protected=())
     assert [(one.domain, one.by) for one in found] == [
         ("b.test", ("one", "two", "three")),
         ("a.test", ("one", "three")),
@@ -60,7 +60,7 @@ def test_what_is_decided_here_stands_beside_it(domain: str, standing: str) -> No
     [found] = named_by(
         {"one": [domain]},
         quorum=1,
-        host="h.test",
+        own=["h.test"],
         known=known,
         trusted={"trusted.test"},
         protected={"protected.test", "x@user.test"},

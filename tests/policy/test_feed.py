@@ -1,6 +1,7 @@
 """What lists of others propose, and what never follows from them."""
 
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -55,11 +56,16 @@ def sha256(text: str) -> str:
 
 
 def propose(lists: dict[str, list[str]], quorum: int = 1, **more: Any) -> Any:
-    given = {"known": Published(), "active": (), "reports": {}, "trusted": (), "protected": ()} | more
+    given = {
+        "own": ["a.test", "c.test"],
+        "known": Published(),
+        "active": (),
+        "reports": {},
+        "trusted": (),
+        "protected": (),
+    } | more
     given.setdefault("publisher", {url: feed(url).answers for url in lists})
-    return proposals(
-        {url: dict.fromkeys(names, AT) for url, names in lists.items()}, quorum=quorum, host="a.test", **given
-    )
+    return proposals({url: dict.fromkeys(names, AT) for url, names in lists.items()}, quorum=quorum, **given)
 
 
 def found(what: Any) -> list[str]:
@@ -84,7 +90,8 @@ def test_where_a_list_is_is_written_in_one_way(typed: str, written: str) -> None
     "typed",
     ["", "one.example", "http://one.example/", "ftp://one.example/x", "xmpp:", "xmpp:x.example", "xmpp:?;node=x",
      "xmpp:x.example?;node=", "xmpp:x.example?;node=%0a", "xmpp:x.example?;node=%ff", "xmpp:a.test?;node=x",
-     "xmpp:pubsub.a.test?;node=x", "https://u:p@one.example/", "xmpp:x.example?;node=" + "x" * 1024],
+     "xmpp:pubsub.a.test?;node=x", "https://a.test/x", "https://incidents.a.test/x",
+     "https://u:p@one.example/", "xmpp:x.example?;node=" + "x" * 1024],
 )  # fmt: skip
 def test_what_is_no_list_of_others_is_refused_and_says_what_one_looks_like(typed: str) -> None:
     with pytest.raises(ConfigError):
@@ -182,7 +189,11 @@ def test_only_what_enough_lists_name_is_proposed_and_the_rest_is_counted() -> No
         (["xmpp:two.example?;node=domains", "https://lists.two.example/x"], 1),
         (["xmpp:lists@two.example?;node=x", "https://two.example:8443/x"], 1),
         (["https://one.example/a", "https://one.example/b"], 1),
+        (["https://lists.one.example/a", "https://www.one.example/b"], 1),
+        (["xmpp:bücher.example?;node=x", "https://xn--bcher-kva.example/b"], 1),
+        (["https://a.b.one.example/a", "https://one.example/b"], 1),
         (["https://one.example/a", "https://other-one.example/b"], 2),
+        (["https://127.0.0.1/a", "https://127.0.0.2/b"], 2),
     ],
 )
 def test_what_one_publisher_says_in_several_lists_counts_once(urls: list[str], count: int) -> None:
@@ -225,17 +236,42 @@ def test_a_server_whose_hash_only_is_listed_is_proposed_where_our_users_report_i
     assert found(what) == ["bad.test"]
 
 
-def test_what_is_blocked_because_of_lists_is_shown_once_they_no_longer_name_it() -> None:
+def let_go(active: list[Mitigation], lists: dict[str, list[str]], quorum: int = 2) -> list[tuple[str, int]]:
+    return [(one.domain, len(one.by)) for one in propose(lists, quorum=quorum, active=active).let_go]
+
+
+def test_what_is_blocked_because_of_lists_is_shown_once_fewer_speak_for_it_than_are_needed() -> None:
     active = [block("by-lists.example", ONE, TWO), block("by-us.example")]
-    what = propose({ONE: ["by-lists.example"], TWO: []}, quorum=2, active=active)
-    assert [(one.domain, one.mitigation_id, len(one.by)) for one in what.let_go] == [
-        ("by-lists.example", "m-by-lists.example", 1)
-    ]
-    assert propose({ONE: ["by-lists.example"]}, quorum=1, active=active).let_go == ()
+    assert let_go(active, {ONE: ["by-lists.example"], TWO: ["by-lists.example"]}) == []
+    assert let_go(active, {ONE: ["by-lists.example"], TWO: []}) == [("by-lists.example", 1)]
+    assert let_go(active, {ONE: ["by-lists.example"]}, quorum=1) == []
+
+
+def test_what_was_blocked_because_one_list_named_it_is_let_go_when_that_one_does() -> None:
+    active = [block("by-one.example", ONE)]
+    assert let_go(active, {ONE: ["by-one.example"], TWO: []}) == []
+    assert let_go(active, {ONE: ["by-one.example"], TWO: []}, quorum=20) == []
+    assert let_go(active, {ONE: [], TWO: []}) == [("by-one.example", 0)]
+    assert let_go(active, {}) == [("by-one.example", 0)]  # no longer subscribed to
+
+
+def test_our_other_hosts_are_ours_and_the_server_of_a_protected_user_is_protected() -> None:
+    what = propose({ONE: ["c.test", "muc.c.test", "friend.example"]}, protected=["bob@friend.example"])
+    assert {one.domain: one.standing for one in what.found} == {
+        "c.test": "own", "muc.c.test": "own", "friend.example": "protected",
+    }  # fmt: skip
+
+
+def test_a_domain_is_one_and_the_same_however_a_list_writes_it() -> None:
+    assert read_names(["xn--bcher-kva.example", "BÜCHER.example", "eve@xn--bcher-kva.example"]).names == {
+        "bücher.example", "eve@bücher.example",
+    }  # fmt: skip
+    assert read_names(["xn--\u0661.example", "xn--99999999.example"]).bad <= 2
 
 
 def test_what_is_blocked_because_of_lists_is_on_no_list_of_ours() -> None:
-    what = published([block("by-lists.example", ONE), block("by-us.example")], (), now=NOON)
+    forgotten = replace(block("by-lists-too.example", ONE), feeds=())  # an older release wrote it back
+    what = published([block("by-lists.example", ONE), forgotten, block("by-us.example")], (), now=NOON)
     assert [one.address for one in what.entries] == ["by-us.example"]
 
 

@@ -106,3 +106,28 @@ async def test_what_the_release_before_queued_for_endpoints_moves_to_the_queue_i
     taken = await lanes.take(store, Queue.DELIVERIES, "d", max_lanes=2, is_idle=True)
     assert {lease.lane: json.loads(lease.items[0]) for lease in taken.leases} == items
     assert not await store.redis.exists("ib:lanes:outgoing")
+
+
+async def test_work_of_a_newer_release_waits_for_its_workers_and_keeps_nothing_from_being_done(
+    store: Store, eyes: Any
+) -> None:
+    stop, begun = asyncio.Event(), asyncio.Event()
+    sent: list[str] = []
+
+    async def call(lane: str, items: Sequence[bytes]) -> Sent:
+        sent.extend(json.loads(item)["id"] for item in items)
+        (stop if begun.is_set() else begun).set()
+        return Sent(len(items), Change())
+
+    await eyes.put("newer:x", {"id": "unknown"}, queue=Queue.OUTGOING)
+    await eyes.put("host:a", {"id": "first"}, queue=Queue.OUTGOING)
+    stories = OutgoingStories(kinds={"host": LaneKind(call=call, items_per_call=64)}, set_aside=_set_aside)
+    draining = asyncio.create_task(drain_outgoing(store, Queue.OUTGOING, "d", stop, stories))
+    async with asyncio.timeout(10):
+        await begun.wait()
+        await eyes.put("host:b", {"id": "second"}, queue=Queue.OUTGOING)
+        await draining
+
+    assert sent == ["first", "second"]
+    assert await store.redis.lrange("ib:lane:outgoing:newer:x", 0, -1) == [b'{"id":"unknown"}']  # type: ignore[misc]
+    assert not await store.redis.hexists("ib:tries:outgoing", "newer:x")

@@ -72,6 +72,7 @@ class ProposalView(Out):
 
     domain: str
     by: tuple[ClaimView, ...]
+    voices: int = Field(description="How many publishers these are.")
     standing: str = Field(
         description="What is decided about it: `blocked`, `listed`, `withheld`, `own`; or that it needs a second yes: "
         "`protected`, `trusted`; empty: nothing."
@@ -109,6 +110,7 @@ class ProposalsView(Out):
                 ProposalView(
                     domain=one.domain,
                     by=tuple(map(ClaimView.of, one.by)),
+                    voices=one.voices,
                     standing=one.standing,
                     reports=one.reports,
                 )
@@ -188,7 +190,7 @@ async def subscribe(call: Call) -> Answer:
     hooks = settings.webhooks
     try:
         url = checked_url(
-            body.url, own=settings.hosts, allow_http=hooks.allow_http, allowed=hooks.allow_networks
+            body.url, own=settings.own_names, allow_http=hooks.allow_http, allowed=hooks.allow_networks
         )
     except ConfigError as error:
         raise invalid("url", str(error)) from None
@@ -223,8 +225,10 @@ async def propose(call: Call) -> Answer:
     """What they propose."""
     query: ProposalsQuery = call.query
     host = call.one_host(query.host, kind="invalid-query")
-    rules = call.service.settings.policy
-    what = await stories.proposals(call.store, host, rules=rules, now=call.now, quorum=query.quorum)
+    settings = call.service.settings
+    what = await stories.proposals(
+        call.store, host, own=settings.hosts, rules=settings.policy, now=call.now, quorum=query.quorum
+    )
     return Answer(body=ProposalsView.of(host, what))
 
 
@@ -250,6 +254,7 @@ async def block(call: Call) -> Answer:
             call.store,
             host,
             body.domain,
+            own=call.service.settings.hosts,
             approval_id=call.new_id(),
             actor=call.actor,
             rules=call.service.settings.policy,

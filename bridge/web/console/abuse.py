@@ -1,5 +1,6 @@
 """What this server's users report about others: in the inbox, with one button that sends it and one that does not."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
@@ -57,8 +58,7 @@ async def send(visit: Visit) -> web.Response:
     try:
         incident = await once(visit, act)
     except ProtectedError:
-        chosen = {"words": "yes"} if with_words else {}
-        return visit.back("/", "abuse-protected", protected=draft.id, **chosen)
+        return visit.back("/", "abuse-protected", protected=draft.id)
     except ListFullError:
         raise
     except (ConfigError, ConflictError):  # somebody else was faster, or more came
@@ -76,11 +76,13 @@ async def dismiss(visit: Visit) -> web.Response:
     return visit.back("/", "abuse-dismissed")
 
 
-async def cards(visit: Visit, drafts: list[AbuseDraft]) -> list[dict[str, object]]:
+async def cards(
+    visit: Visit, drafts: list[AbuseDraft], lists: Mapping[str, feeds.Known]
+) -> list[dict[str, object]]:
     """What the card of each draft says, beside the draft itself."""
     until = visit.now + timedelta(days=visit.service.settings.policy.mitigation_days)
     listable = await abuse_lists.listable(visit.store, drafts, until=until)
-    named = await feeds.about(visit.store, drafts)
+    named = await feeds.about(visit.store, drafts, known=lists)
     return [
         {
             "draft": draft,
@@ -89,7 +91,6 @@ async def cards(visit: Visit, drafts: list[AbuseDraft]) -> list[dict[str, object
             "listable": listable[draft.id],
             "named": named[draft.id],
             "is_protected": visit.query("protected") == draft.id,
-            "with_words": visit.query("protected") == draft.id and visit.query("words") == "yes",
             "once": word(),
         }
         for draft in drafts

@@ -23,6 +23,7 @@ from bridge.web.prosody import prosody
 
 _SHOWN: Final = 100
 _MOST_URL: Final = 2048
+_MOST_NAME: Final = 100
 _MOST_DOMAIN: Final = 1023
 _MOST_REASON: Final = 1000
 
@@ -33,11 +34,17 @@ async def show(visit: Visit) -> web.Response:
 
 
 async def _page(visit: Visit, *, problem: str = "", typed: str = "") -> web.Response:
-    rules = visit.service.settings.policy
+    settings = visit.service.settings
+    rules = settings.policy
     quorum = _quorum(visit, rules.feed_quorum)
     proposals = {
-        host: await stories.proposals(visit.store, host, rules=rules, now=visit.now, quorum=quorum)
+        host: await stories.proposals(
+            visit.store, host, own=settings.hosts, rules=rules, now=visit.now, quorum=quorum
+        )
         for host in visit.hosts
+    }
+    undecided = {
+        host: [one for one in what.found if one.standing in UNDECIDED] for host, what in proposals.items()
     }
     return visit.page(
         "feeds.html",
@@ -45,10 +52,8 @@ async def _page(visit: Visit, *, problem: str = "", typed: str = "") -> web.Resp
         status=HTTPStatus.UNPROCESSABLE_ENTITY if problem else HTTPStatus.OK,
         feeds={host: await stories.listed(visit.store, host) for host in visit.hosts},
         proposals=proposals,
-        undecided={
-            host: [one for one in what.found if one.standing in UNDECIDED][:_SHOWN]
-            for host, what in proposals.items()
-        },
+        undecided=undecided,
+        shown=_SHOWN,
         decided={
             host: [one for one in what.found if one.standing not in UNDECIDED][:_SHOWN]
             for host, what in proposals.items()
@@ -75,14 +80,17 @@ async def change(visit: Visit) -> web.Response:
     host = visit.acting(visit.request.match_info["host"])
     said, settings = await visit.field("do"), visit.service.settings
     url = await words(visit, "url", most=_MOST_URL)
+    publisher = (await words(visit, "publisher", most=_MOST_NAME)).strip().casefold()
     try:
         match said:
             case "subscribe":
                 hooks = settings.webhooks
                 checked = checked_url(
-                    url, own=settings.hosts, allow_http=hooks.allow_http, allowed=hooks.allow_networks
+                    url, own=settings.own_names, allow_http=hooks.allow_http, allowed=hooks.allow_networks
                 )
-                await stories.subscribe(visit.store, host, checked, actor=visit.actor, now=visit.now)
+                await stories.subscribe(
+                    visit.store, host, checked, actor=visit.actor, now=visit.now, publisher=publisher
+                )
             case "unsubscribe":
                 known = await stories.find(visit.store, (await visit.field("id"))[:64])
                 if known is None or known.host != host:
@@ -165,6 +173,7 @@ async def block(visit: Visit) -> web.Response:
             visit.store,
             host,
             domain,
+            own=visit.service.settings.hosts,
             approval_id=derived_id("feeds", host, domain, nonce),
             actor=visit.actor,
             rules=visit.service.settings.policy,

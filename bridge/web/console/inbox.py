@@ -1,5 +1,6 @@
 """What needs this operator, and why; nothing else."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
@@ -33,14 +34,15 @@ async def show(visit: Visit) -> web.Response:
     troubles, fresh = await _news(visit, {one.incident_id for one in approvals})
     reasons, rules = visit.service.reasons(), visit.service.settings.policy
     steps = [one for one in await due(visit.store, visit.hosts, rules=rules) if one.at <= visit.now]
-    proposed, let_go = await _of_lists(visit)
+    lists_of_others = {host: await feeds.load_lists(visit.store, host) for host in visit.hosts}
+    proposed, let_go = await _of_lists(visit, lists_of_others)
     waiting = (approvals, drafts, strangers, troubles, steps, reasons, beware, fresh, let_go)
     return visit.page(
         "inbox.html",
         title="Inbox",
         approvals=approvals,
         more_approvals=more_approvals,
-        drafts=await abuse.cards(visit, drafts),
+        drafts=await abuse.cards(visit, drafts, lists_of_others),
         more_drafts=more_drafts,
         strangers=strangers[:_SHOWN],
         more_strangers=more_strangers + max(0, len(strangers) - _SHOWN),
@@ -59,10 +61,16 @@ async def show(visit: Visit) -> web.Response:
     )
 
 
-async def _of_lists(visit: Visit) -> tuple[int, int]:
-    """How many servers lists of others propose to block, and how many blocked because of them they let go of."""
-    rules = visit.service.settings.policy
-    found = [await feeds.proposals(visit.store, host, rules=rules, now=visit.now) for host in visit.hosts]
+async def _of_lists(visit: Visit, known: Mapping[str, feeds.Known]) -> tuple[int, int]:
+    """How many servers lists of others propose to block, and how many blocked because of them fewer name now."""
+    settings = visit.service.settings
+    found = [
+        await feeds.proposals(
+            visit.store, host, own=settings.hosts, rules=settings.policy, now=visit.now, known=read
+        )
+        for host, read in known.items()
+        if read.feeds
+    ]
     undecided = sum(one.standing in UNDECIDED for what in found for one in what.found)
     return undecided + sum(what.left_out for what in found), sum(len(what.let_go) for what in found)
 

@@ -28,6 +28,8 @@ async def test_a_list_is_subscribed_to_read_and_ended_on_the_page(browse: Open, 
     await read(store, Pages(error="<b>it answered 503"), one)
     assert "&lt;b&gt;it answered 503" in await (await client.get("/feeds")).text()
     assert 'href="/feeds"' in await (await client.get("/lists")).text()
+    await send(client, "/feeds/a.test", page="/feeds", do="subscribe", url=ONE, publisher=" Alice")
+    assert "published by <bdi>alice" in await (await client.get("/feeds")).text()
     await send(client, "/feeds/a.test", page="/feeds", do="unsubscribe", id=one.id)
     assert await feeds.listed(store, "a.test") == []
 
@@ -66,7 +68,7 @@ async def test_what_lists_no_longer_name_can_be_taken_back(browse: Open, store: 
     await read(store, Pages({ONE: "other.test"}), one)
     [made] = await mitigations(store)
     page = await (await client.get("/")).text()
-    assert "1 server blocked because of them is no longer named" in page
+    assert "1 server blocked because of them is named by fewer now" in page
     page = await (await client.get("/feeds")).text()
     assert "1 list still names it" in page
     assert f"/mitigations/{made.id}" in page
