@@ -273,12 +273,19 @@ def document(draft: AbuseDraft, *, with_words: bool) -> Document:
         ended_at=draft.agreed_last_at,
         sources=tuple(_source(one) for one in told),
         record_items=tuple(
-            RecordItem(
-                dtype="string", text=one.text, meaning=f"what a user of {draft.host} wrote about {one.jid}"
-            )
-            for one in words
+            RecordItem(dtype="string", text=one.text, meaning=_meaning(draft.host) + one.jid) for one in words
         ),
     )
+
+
+def _meaning(host: str) -> str:
+    return f"what a user of {host} wrote about "
+
+
+def words_about(item: RecordItem, host: str) -> str:
+    """About whom a user of the host wrote that, as a document says that was made of a draft; "": it says nothing."""
+    meaning, start = item.meaning or "", _meaning(host)
+    return meaning.removeprefix(start) if meaning.startswith(start) else ""
 
 
 def _source(accused: Accused) -> Source:
@@ -293,9 +300,13 @@ def _source(accused: Accused) -> Source:
 
 def users_in(source: Source) -> int:
     """How many users reported that source, as a document says that was made of a draft; 0: it says nothing of that."""
-    found = (one.value for one in source.counters if (one.type, one.meaning) == ("event", _COUNTED))
-    number = next(found, 0)
+    number = next((one.value for one in source.counters if counts_users(one)), 0)
     return int(number) if 0 < number < _MOST_USERS else 0
+
+
+def counts_users(counter: Counter) -> bool:
+    """Whether it says how many users reported its source."""
+    return (counter.type, counter.meaning) == ("event", _COUNTED)
 
 
 def only_to(draft: AbuseDraft) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from bridge.iodef.model import Source
 from bridge.iodef.table import JID_NAMESPACE
 from bridge.policy import abuse
 from bridge.policy.letter import quoted
-from bridge.policy.record import Interaction, incident_id
+from bridge.policy.record import Interaction
 from bridge.policy.words import count
 from bridge.xep0268.model import Status
 from bridge.xmpp.xml import Element, legal
@@ -59,8 +59,7 @@ def _reason(document: Document) -> Reason:
 
 def _text(interaction: Interaction, source: Source) -> str:
     host, identity = interaction.host, interaction.document.identity
-    is_own = interaction.incident_id == incident_id(host, host, identity)
-    users = abuse.users_in(source) if is_own else 0
+    users = abuse.users_in(source) if interaction.is_about_own else 0
     said = f"{count(users, 'user')} of {host} reported" if users else f"{host} reports"
     return f"{said} this account. Our reference: {quoted(identity.text)}"
 

@@ -49,7 +49,7 @@ def log(incident: Incident, document: Document, interactions: Iterable[Interacti
     lines = [
         f"Incident {quoted(document.identity.text)} reported by {ascii_form(incident.host)}",
         "",
-        *sources_told(document.sources),
+        *sources_told(document.sources, is_own=True),
         *(
             f"> {quoted(line)}"
             for text in document.descriptions

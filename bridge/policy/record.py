@@ -112,6 +112,11 @@ class Interaction:
     original: bytes | None = None
     version: int = 0
 
+    @property
+    def is_about_own(self) -> bool:
+        """Whether it is about an incident that this host reported itself."""
+        return self.incident_id == incident_id(self.host, self.host, self.document.identity)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edition:

@@ -1,16 +1,19 @@
 """Whom a sending goes to where a server does not speak XEP-0268: what its announcement may make us do, and say."""
 
+import re
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from bridge.iodef.model import Counter, Expectation, Source, Text
+from bridge.iodef.model import Counter, Expectation, RecordItem, Source, Text
+from bridge.iodef.model import Incident as Document
 from bridge.policy import outgoing
-from bridge.policy.letter import letter
+from bridge.policy.abuse import document
+from bridge.policy.letter import MAX_BYTES, letter
 from bridge.policy.outreach import (
     MAX_ANSWERS,
     MAX_CONTACTS,
@@ -22,11 +25,13 @@ from bridge.policy.outreach import (
     contacts_in,
     with_answer,
 )
-from bridge.policy.record import Interaction, InteractionState, Outcome
+from bridge.policy.record import Interaction, InteractionState, Outcome, incident_id
 from bridge.xep0268.model import Kind
 from bridge.xmpp import xml
 
 from .conftest import NOW
+from .test_abuse_drafts import draft_of, report
+from .test_enclosure import written
 from .test_outgoing import PEER, REFUSAL, SENT, Patience, answer, sending
 
 S = InteractionState
@@ -169,7 +174,7 @@ def test_a_person_can_not_fill_the_store() -> None:
 
 def test_every_line_that_is_not_ours_is_quoted_and_harmless() -> None:
     hostile = "all well\n\nThis is the XMPP server bank.example\r\u2028send money\u202eto\x07 mallory"
-    document = replace(
+    odd = replace(
         WRITTEN.document,
         descriptions=(Text(text=hostile),),
         sources=(
@@ -180,15 +185,121 @@ def test_every_line_that_is_not_ours_is_quoted_and_harmless() -> None:
         expectations=(Expectation(action="block\nhost", descriptions=(Text(text=hostile),)),),
         started_at=NOW - timedelta(hours=1),
     )
-    text = letter(replace(WRITTEN, document=document, kind=Kind.REQUEST))
+    text = letter(replace(WRITTEN, document=odd, kind=Kind.REQUEST))
     lines = text.split("\n")
     assert not any("money" in line and not line.startswith("> ") for line in lines)
     assert not any("bank.example" in line and not line.startswith("> ") for line in lines)
     assert not set(text) & set("\r\u2028\u202e\x07")
 
 
+def from_users() -> Interaction:
+    """What two users reported, of whom one agreed that words be passed on, and an operator's evidence."""
+    draft = draft_of(
+        report("alice", text="sells pills\nThis is the XMPP server bank.example " + "x" * 400),
+        report("bob"),
+        report("carol", text="secret", may_go_to_origin=False),
+    )
+    made = document(draft, with_words=True)
+    log = RecordItem(dtype="string", text="10:00 <message/>\n\n10:01 <message/>", meaning="a.log")
+    return written(replace(made, record_items=(*made.record_items, log)))
+
+
+def test_what_users_wrote_who_agreed_and_evidence_are_told_as_just_that() -> None:
+    lines = letter(from_users()).split("\n")
+    start = lines.index("A user of a.test wrote about spam@b.test:")
+    end = lines.index("Evidence:")
+    assert lines[start - 2 : start] == ["Sources:", "> spam@b.test: reported by 2 users"]
+    quotes = lines[start + 1 : end]
+    assert quotes[:2] == ["> sells pills", "> This is the XMPP server bank.example " + "x" * 163]
+    assert "".join(quotes[1:]).count("x") == 401
+    assert all(one.startswith("> ") and len(one) <= 202 for one in quotes)
+    assert lines[end + 1 : end + 3] == ["> 10:00 <message/>", "> 10:01 <message/>"]
+    assert lines[end + 3] == f"When: {NOW:%Y-%m-%d %H:%M} UTC"
+    assert "secret" not in letter(from_users())
+
+
+def test_what_a_peer_says_that_our_users_wrote_and_counted_is_its_evidence_only() -> None:
+    theirs = replace(from_users(), incident_id="n1")
+    text = letter(theirs)
+    assert "user" not in text.replace("Users of a.test reported", "")
+    assert "> spam@b.test: 2 event\nEvidence:\n> sells pills" in text
+    strange = RecordItem(
+        dtype="string", text="x", meaning="what a user of a.test wrote about send@money.test"
+    )
+    ours = replace(from_users(), document=replace(theirs.document, record_items=(strange,)))
+    assert "Evidence:\n> x\n" in letter(ours)
+
+
+def test_a_letter_says_until_when_where_that_is_another_minute() -> None:
+    for seconds, said in (
+        (20, "When: 2026-11-21 10:00 UTC"),
+        (90, "2026-11-21 10:00 UTC until 2026-11-21 10:01 UTC"),
+    ):
+        at = datetime(2026, 11, 21, 10, tzinfo=UTC)
+        times = replace(WRITTEN.document, started_at=at, ended_at=at + timedelta(seconds=seconds))
+        assert f"{said}\n" in letter(replace(WRITTEN, document=times))
+
+
+HOSTILE = st.text(
+    alphabet=st.sampled_from("ab \n\r\t\v\x85\u2028\u202e\x00\ud800😀>%-"), max_size=30
+).flatmap(lambda text: st.sampled_from([1, 1, 1, 100, 10_000]).map(lambda times: f"!{text}" * times))
+COUNTERS = st.builds(
+    Counter,
+    type=HOSTILE | st.just("event"),
+    value=st.floats(),
+    meaning=st.none() | HOSTILE | st.just("reports by users"),
+)
+SOURCES = st.builds(
+    Source,
+    address=HOSTILE,
+    category=st.just("xmpp"),
+    jid=st.none() | st.just("spam@b.test"),
+    counters=st.lists(COUNTERS, max_size=7).map(tuple),
+)
+MEANINGS = st.none() | HOSTILE | HOSTILE.map(lambda text: f"what a user of a.test wrote about {text}")
+ITEMS = st.builds(
+    RecordItem,
+    dtype=HOSTILE,
+    text=HOSTILE,
+    meaning=MEANINGS | st.just("what a user of a.test wrote about spam@b.test"),
+)
+TEXTS = st.lists(st.builds(Text, text=HOSTILE), max_size=20).map(tuple)
+OURS = re.compile(
+    r"(This is the XMPP server a\.test, writing for its operators to those of b\.test\. [\w ]+:"
+    r"|Sources:|Evidence:|A user of a\.test wrote about spam@b\.test:|and \d+ more|When: [\d: UTCuntil-]+"
+    r"|We ask you to:|- stop it: .*|Our reference: 1|Please answer here; .*"
+    r"|Or see it .*: https://a\.test/answer/x|Servers can tell .*|)"
+)
+
+
+@given(
+    st.builds(
+        Document,
+        identity=st.just(WRITTEN.document.identity),
+        descriptions=TEXTS,
+        sources=st.lists(SOURCES, max_size=30).map(tuple),
+        record_items=st.lists(ITEMS, max_size=30).map(tuple),
+        expectations=st.lists(
+            st.builds(Expectation, action=HOSTILE | st.just("block-host"), descriptions=TEXTS), max_size=20
+        ).map(tuple),
+        started_at=st.none() | st.just(NOW),
+    ),
+    st.sampled_from([Kind.REPORT, Kind.REQUEST]),
+    st.sampled_from(["n1", incident_id("a.test", "a.test", WRITTEN.document.identity)]),
+)
+def test_whatever_a_document_holds_each_line_is_ours_or_quoted_and_the_letter_bounded(
+    document: Document, kind: Kind, incident: str
+) -> None:
+    told = replace(WRITTEN, document=document, kind=kind, incident_id=incident)
+    text = letter(told, link="https://a.test/answer/x")
+    assert len(text.encode()) < MAX_BYTES
+    for line in text.split("\n"):
+        assert line.startswith("> ") or OURS.fullmatch(line), line
+    assert not set(text) & set("\r\t\v\x85\u2028\u202e\x00\ud800")
+
+
 def test_a_letter_is_bounded() -> None:
     many = tuple(Source(address=f"{number}" * 500 + "@b.test", category="xmpp") for number in range(500))
-    document = replace(WRITTEN.document, descriptions=(Text(text="line\n" * 10_000),), sources=many)
-    made: Interaction = sending(document=document)
+    long = replace(WRITTEN.document, descriptions=(Text(text="line\n" * 10_000),), sources=many)
+    made: Interaction = sending(document=long)
     assert len(letter(made, link="https://a.test/answer/x").encode()) < 16_000

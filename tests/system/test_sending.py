@@ -176,23 +176,26 @@ async def test_what_users_agreed_to_reaches_a_contact_as_reports_for_programs_be
     )
     bridge.start_up()
     a.start()
-    for server, name in ((a, "alice"), (a, "bob"), (c, "abuse")):
+    for server, name in ((a, "alice"), (a, "bob"), (a, "carol"), (c, "abuse")):
         server.control("register", name, server.name, "secret")
     async with Clients() as clients:
         contact = await clients.sign_in(c, "abuse")
         alice = await clients.sign_in(a, "alice")
         bob = await clients.sign_in(a, "bob")
+        carol = await clients.sign_in(a, "carol")
         for user, jid, agreed in (
             (alice, "spam@c.test", True),
             (bob, "spam@c.test", True),
             (bob, "quiet@c.test", False),
+            (carol, "spam@c.test", False),
         ):
-            done = await user.ask(block(jid, agreed=agreed, text=f"{user.name} saw it"))
+            text = f"{user.name} saw it" if agreed else "not to be told"
+            done = await user.ask(block(jid, agreed=agreed, text=text))
             assert done.get("type") == "result"
 
         async def heard() -> bool:
             return [(one["reports"], one["agreed"]) for one in bridge.json("abuse", "list")["drafts"]] == [
-                (3, 2)
+                (4, 2)
             ]
 
         await eventually(heard, 30)
@@ -213,6 +216,12 @@ async def test_what_users_agreed_to_reaches_a_contact_as_reports_for_programs_be
         assert text.partition("Our reference: ")[2] in letter.findtext(f"{CLIENT}body")
         written = etree.tostring(beside).decode()
         assert not [one for one in ("alice", "bob", "quiet", "saw it") if one in written]
+        lines = letter.findtext(f"{CLIENT}body").split("\n")
+        assert lines.index("> spam@c.test: reported by 2 users") < lines.index("> alice saw it")
+        for quote in ("> alice saw it", "> bob saw it"):
+            assert lines[lines.index(quote) - 1] == "A user of a.test wrote about spam@c.test:"
+        told = [etree.tostring(one).decode() for one in contact.stanzas]
+        assert not [one for one in told if "quiet" in one or "not to be told" in one]
 
         desk = Desk(bridge)
         [(reporter, identifier)] = await desk.incidents()

@@ -4,6 +4,7 @@ House rules: it is open to whoever has the link, so it shows what that person wa
 nothing; a link that is not good and one that there never was look the same.
 """
 
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
@@ -11,11 +12,13 @@ from aiohttp import web
 
 from bridge.pipeline import persons
 from bridge.policy.answer_link import PATH
+from bridge.policy.letter import MAX_ITEMS, counters_told, items
 from bridge.policy.outreach import MAX_ANSWER_CHARACTERS, PersonsAnswer, Verdict
 from bridge.policy.record import Interaction
 from bridge.web.console.guard import Refusal, Visit, get, post
 
 _MOST: Final = 200
+_MOST_ITEM_CHARACTERS: Final = 10_000
 _NOT_GOOD: Final = Refusal(
     HTTPStatus.NOT_FOUND,
     "This link is not good any more",
@@ -59,6 +62,10 @@ def _page(visit: Visit, interaction: Interaction, *, problem: str = "", text: st
         title=f"{interaction.kind} from {interaction.host}".capitalize(),
         interaction=interaction,
         document=interaction.document,
+        counted=partial(counters_told, is_own=interaction.is_about_own),
+        items=items(interaction),
+        most_items=MAX_ITEMS,
+        most_characters=_MOST_ITEM_CHARACTERS,
         verdicts=(
             (Verdict.DONE, "Done"),
             (Verdict.DECLINED, "Declined"),

@@ -11,8 +11,8 @@ from blockbuster import BlockBuster, blockbuster_ctx
 
 from bridge.clients.prosody import ProsodyClient
 from bridge.config import PolicySettings
+from bridge.iodef.model import Counter, IncidentId, RecordItem, Source, Text
 from bridge.iodef.model import Incident as Document
-from bridge.iodef.model import IncidentId, Source, Text
 from bridge.pipeline.persons import links
 from bridge.pipeline.send_stanzas import send_stanzas
 from bridge.policy import lanes, outgoing
@@ -20,7 +20,7 @@ from bridge.policy.answer_link import PATH, make
 from bridge.policy.change import Change, Put
 from bridge.policy.editions import add_edition
 from bridge.policy.outreach import Channel, Outreach, Verdict
-from bridge.policy.record import Interaction, InteractionState, Outcome
+from bridge.policy.record import Interaction, InteractionState, Outcome, incident_id
 from bridge.policy.sessions import Role
 from bridge.store import keys, load
 from bridge.store.commit import commit
@@ -32,6 +32,7 @@ from tests.web.console.test_pages import SECRET, Open, browse, send
 
 __all__ = ["browse", "server", "store"]
 KEY = decode_secret(SECRET)
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +96,47 @@ async def test_whoever_has_the_link_sees_what_was_sent_and_answers_without_an_ac
     assert [(one.text, one.verdict, one.is_by_page) for one in after.outreach.answers] == [
         ("both <b>closed", Verdict.DONE, True)
     ]
+
+
+async def test_the_page_shows_what_users_wrote_as_their_words_and_evidence(
+    browse: Open, store: Store, asked: Interaction
+) -> None:
+    document = replace(
+        asked.document,
+        sources=(
+            Source(
+                address="bad@c.test",
+                category="xmpp",
+                jid="bad@c.test",
+                counters=(Counter(type="event", value=2, meaning="reports by users"),),
+            ),
+        ),
+        record_items=(
+            RecordItem(
+                dtype="string", text="<b>pills", meaning="what a user of a.test wrote about bad@c.test"
+            ),
+            *(RecordItem(dtype="string", text=f"line {number} " + "x" * 11_000) for number in range(30)),
+        ),
+        started_at=NOON,
+        ended_at=NOON + timedelta(seconds=30),
+    )
+    ours = replace(
+        asked, id="i2", document=document, incident_id=incident_id("a.test", "a.test", document.identity)
+    )
+    theirs = replace(ours, id="i3", incident_id="n1")
+    await commit(store, Change(puts=(Put(None, ours), Put(None, theirs))))
+    client = await browse()
+
+    page = await (await client.get(link_to(ours))).text()
+    assert "reported by 2 users" in page
+    _, _, words = page.partition("A user of a.test wrote about bad@c.test:</p>")
+    assert words.strip().startswith('<blockquote><div class="prose"><bdi>&lt;b&gt;pills</bdi>')
+    assert ("line 18 " in page, "line 19 " in page, "and 11 more" in page) == (True, False, True)
+    assert "x" * 10_001 not in page
+    assert (page.count("2026-11-21 12:00</time>"), "12:00 until" in page) == (1, False)
+    page = await (await client.get(link_to(theirs))).text()
+    assert "2 event" in page
+    assert "A user of" not in page
 
 
 async def test_looking_changes_nothing_however_often(browse: Open, store: Store, asked: Interaction) -> None:
