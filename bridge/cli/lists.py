@@ -97,9 +97,8 @@ def _print(settings: Settings, host: str, one: Published, terminal: Terminal) ->
     if one.left_out:
         terminal.say(f"The list is full: {count(one.left_out, 'older entry', 'older entries')} left out.")
     for each in one.withheld:
-        terminal.say(
-            f"Withheld: {cell(each.address)}, by {cell(each.by)} {moment(each.at)}  {cell(each.reason)}"
-        )
+        who = f"{cell(each.address)}{', with its users' if each.address in one.covering else ''}"
+        terminal.say(f"Withheld: {who}, by {cell(each.by)} {moment(each.at)}  {cell(each.reason)}")
     if not settings.hosts[host].publish_lists:
         terminal.say(f'Not published: set publish_lists = true in [hosts."{host}"] and restart the bridge.')
     else:

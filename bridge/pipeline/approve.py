@@ -144,6 +144,7 @@ async def act(
         targets=tuple(targets),
         created_at=now,
         expires_at=now,
+        is_unlisted=bool(incident.only_to),
     )
     yes = _yes(actor, rules, now=now, expires_at=expires_at, is_second=second_yes, reason=reason)
     return await _do(store, made, yes, rules)

@@ -20,8 +20,8 @@ from bridge.policy.change import Change, Forget, Put, Remember, Sent
 from bridge.policy.decisions import Mitigation, MitigationType, Target
 from bridge.policy.listing import Listing
 from bridge.policy.mitigation import ProtectedError
-from bridge.policy.publish import ListFullError, Published, nodes, prepared, published
-from bridge.policy.record import Peer
+from bridge.policy.publish import ListFullError, NotAgreedError, Published, nodes, prepared, published
+from bridge.policy.record import Incident, Peer
 from bridge.policy.trust import Trust
 from bridge.store import keys, load
 from bridge.store.commit import StaleError, commit
@@ -117,9 +117,11 @@ async def list_address(
         second_yes: protected names are meant too.
 
     Raises:
-        ConfigError: it cannot be listed, and why; ProtectedError: without a second yes.
+        ConfigError: it cannot be listed, and why; ProtectedError: without a second yes; NotAgreedError: not because of
+            that incident.
     """
     bare = prepared(address, host=host)
+    await _see_agreed(store, bare, incident_id)
     if not second_yes:
         await see_unprotected(store, host, [bare], rules)
     wanted = Listing(
@@ -133,6 +135,20 @@ async def list_address(
         incident_id=incident_id,
     )
     return await _write(store, wanted, actor, "list.add", now)
+
+
+async def _see_agreed(store: Store, address: str, incident_id: str) -> None:
+    """See that nothing is listed because of what users agreed to tell one server, and nobody else."""
+    if not incident_id:
+        return
+    name = keys.incident(incident_id)
+    known = (await load.fetch(store, names=[name])).records[name]
+    if isinstance(known, Incident) and known.only_to:
+        raise NotAgreedError(
+            f"{address} is not listed because of incident {known.id}: the users whose reports it is made of agreed "
+            f"that {', '.join(known.only_to)} be told, and nobody else; if you know it from elsewhere, list it "
+            "without naming that incident"
+        )
 
 
 def end_of(expires_at: datetime | None, rules: Rules, *, now: datetime) -> datetime:

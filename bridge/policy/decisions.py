@@ -122,6 +122,8 @@ class Approval:
         reason: for people: why it was declined, or done.
         feeds: the lists of others that named the target when an operator said yes because of that; then there is no
             incident.
+        is_unlisted: what follows is on no list that others load: the users whose reports the incident is made of
+            agreed that one server be told, and nobody else.
     """
 
     id: str
@@ -141,6 +143,7 @@ class Approval:
     is_automatic: bool = False
     reason: str = ""
     feeds: tuple[str, ...] = ()
+    is_unlisted: bool = False
     version: int = 0
 
 
@@ -169,7 +172,7 @@ class Mitigation:
         ended_at: when it was lifted, expired or failed.
         failure: what went wrong last.
         note: what an operator should know of how it ended.
-        incident_id, feeds: what it is about, as in `Approval`.
+        incident_id, feeds: what it is about, as in `Approval`; so is `is_unlisted`.
     """
 
     id: str
@@ -193,6 +196,7 @@ class Mitigation:
     failure: str = ""
     note: str = ""
     feeds: tuple[str, ...] = ()
+    is_unlisted: bool = False
     version: int = 0
 
     @property

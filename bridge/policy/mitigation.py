@@ -166,6 +166,7 @@ def _mitigation(approval: Approval, target: Target, yes: Yes) -> Mitigation:
         by=yes.by,
         reason=_short(f"{asked}{about_what}, approved by {yes.by}"),
         feeds=approval.feeds,
+        is_unlisted=approval.is_unlisted,
     )
 
 

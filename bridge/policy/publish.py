@@ -2,7 +2,8 @@
 
 House rules: what is published follows from what is in force, and is worked out anew each time, so that what ends or is
 taken back is off the list by itself; what is withheld is never on it, whatever else says so; nor is what is blocked
-only because lists of others name it; only addresses leave, never who reported them, who decided, or why.
+only because lists of others name it, or because of what users agreed to tell one server alone; only addresses leave,
+never who reported them, who decided, or why.
 """
 
 import hashlib
@@ -52,17 +53,26 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """A host's list as of now: what is on it, newest first, what is kept off it, and what found no place."""
+    """A host's list as of now: what is on it, newest first, what is kept off it, and what found no place.
+
+    Attributes:
+        covering: the withheld domains that keep accounts off which would be listed otherwise.
+    """
 
     entries: tuple[Entry, ...] = ()
     withheld: tuple[Listing, ...] = ()
     left_out: int = 0
+    covering: frozenset[str] = frozenset()
 
     @property
     def said(self) -> dict[str, str]:
         """What is said of each address: `blocked`, `listed`, `withheld`."""
         said = {one.address: "withheld" for one in self.withheld}
         return said | {one.address: "blocked" if one.mitigation_id else "listed" for one in self.entries}
+
+
+class NotAgreedError(ConfigError):
+    """It would be listed because of what users did not agree that others be told."""
 
 
 class ListFullError(ConfigError):
@@ -101,16 +111,22 @@ def published(mitigations: Iterable[Mitigation], listings: Iterable[Listing], *,
     withheld = tuple(sorted((one for one in decided if not one.is_published), key=lambda one: one.address))
     never = {one.address for one in withheld}
     found: dict[str, Entry] = {}
+    covering: set[str] = set()
     for entry in (*_of_mitigations(mitigations), *_of_listings(decided)):
-        is_over = entry.until is not None and entry.until <= now
-        if is_over or entry.address in never or _domain(entry.address) in never:
+        if entry.until is not None and entry.until <= now:
+            continue
+        if entry.address in never or _domain(entry.address) in never:
+            covering |= {_domain(entry.address)} & never - {entry.address}
             continue
         known = found.get(entry.address)
         if known is None or _end(known) < _end(entry):
             found[entry.address] = entry
     newest = sorted(found.values(), key=lambda one: (one.since, one.address), reverse=True)
     return Published(
-        entries=tuple(newest[:MAX_ENTRIES]), withheld=withheld, left_out=max(0, len(newest) - MAX_ENTRIES)
+        entries=tuple(newest[:MAX_ENTRIES]),
+        withheld=withheld,
+        left_out=max(0, len(newest) - MAX_ENTRIES),
+        covering=frozenset(covering),
     )
 
 
@@ -156,10 +172,8 @@ def _of_mitigations(mitigations: Iterable[Mitigation]) -> list[Entry]:
 
 
 def _listed(one: Mitigation) -> str | None:
-    """The address that a mitigation puts on the list; None for one about an account of ours, and for hearsay."""
-    if (
-        one.feeds or not one.incident_id
-    ):  # a release that knows nothing of feeds drops them from what it writes
+    """The address that a mitigation puts on the list; None: it is about an account of ours, hearsay, or unlisted."""
+    if one.feeds or one.is_unlisted or not one.incident_id:  # an older release drops the first two when it writes
         return None
     match one.type:
         case MitigationType.SUSPEND:

@@ -103,6 +103,22 @@ def test_a_yes_lists_the_accounts_too_where_a_user_agreed_that_others_be_told(cl
     assert listed(cli).keys() == {"spam@b.test"}
 
 
+def test_nothing_is_listed_because_of_what_users_agreed_to_tell_one_server_alone(
+    cli: Any, users: Any
+) -> None:
+    users(report())
+    assert cli("abuse", "send", "b.test").code == 0
+    incident = cli("--json", "abuse", "show", "b.test").json()["incident_id"]
+    for more in ((), ("--yes-protected",)):
+        refused = cli("lists", "add", "spam@b.test", "--incident", incident, *more)
+        assert refused.code == 2
+        assert "agreed that b.test be told, and nobody else" in refused.messages
+        assert "list it without naming that incident" in refused.messages
+    assert listed(cli) == {}
+    assert cli("lists", "add", "spam@b.test").code == 0
+    assert listed(cli).keys() == {"spam@b.test"}
+
+
 def test_nobody_to_list_is_said_and_protected_names_need_a_second_yes(
     run: Any, configuration: str, users: Any
 ) -> None:

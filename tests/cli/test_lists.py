@@ -26,12 +26,15 @@ def test_an_address_is_listed_shown_withheld_and_taken_back(
     run("lists", "withhold", "bad.test", "--reason", "sold\x1b[31m pills", config=configuration)
     shown = run("lists", "show", config=configuration)
     assert "eve@bad.test" not in shown.out
-    assert "Withheld: bad.test" in shown.messages
+    assert "Withheld: bad.test, with its users, by" in shown.messages
     assert "\x1b" not in shown.messages
 
     assert run("lists", "remove", "bad.test", config=configuration).code == 0
     [one] = run("lists", "show", "--json", config=configuration).json()["lists"]
     assert [entry["address"] for entry in one["entries"]] == ["eve@bad.test"]
+    run("lists", "withhold", "other.test", config=configuration)
+    assert "Withheld: other.test, by" in run("lists", "show", config=configuration).messages
+    run("lists", "remove", "other.test", config=configuration)
     assert (one["host"], one["is_published"], one["withheld"]) == (HOST, False, [])
     assert run("lists", "remove", "bad.test", config=configuration).code == 2
 

@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import pytest
 
+from bridge.config import PolicySettings
 from bridge.errors import ConfigError
 from bridge.iodef.model import Severity
 from bridge.pipeline import abuse as stories
-from bridge.pipeline import originate
+from bridge.pipeline import approve, originate, publish
 from bridge.pipeline.abuse import Hearing
 from bridge.pipeline.actors import Actor
 from bridge.pipeline.compose import Details, with_details
@@ -19,8 +20,11 @@ from bridge.pipeline.drafts import Origin
 from bridge.policy import abuse, notice
 from bridge.policy.abuse import UserReport
 from bridge.policy.abuse_record import AbuseDraft, AbuseKind, DraftState
+from bridge.policy.approval import own_target
 from bridge.policy.change import Telling
+from bridge.policy.decisions import Mitigation, MitigationState, MitigationType
 from bridge.policy.disclosure import reread
+from bridge.policy.publish import NotAgreedError, published
 from bridge.policy.record import Interaction
 from bridge.store import keys, load
 from bridge.store.connect import Store
@@ -178,8 +182,35 @@ async def test_nobody_else_gets_it_later_whoever_asks_the_operator(store: Store)
     elsewhere = replace(origin(count(10)), to=("c.test",))
     with pytest.raises(ConfigError, match=r"b\.test be told, and nobody else"):
         await originate.report(store, elsewhere, tree)
+    with pytest.raises(ConfigError, match=r"b\.test be told, and nobody else"):
+        await originate.request(store, elsewhere, tree, about=sent.incident)
     with pytest.raises(ConfigError, match="did not agree"):
         await originate.forward(store, elsewhere, sent.incident, sent.interactions[0], even_private=True)
+    told = replace(sent.incident, told=("b.test", "c.test"))
+    assert await originate.audience(store, told) == ("b.test",)
+
+
+async def test_what_is_done_because_of_it_is_done_here_and_on_no_list_for_others(store: Store) -> None:
+    await hear(store, report(), report(jid="spam@c.test", may_go_to_others=True))
+    rules, ids = PolicySettings(), count()
+    for draft in await drafts(store):
+        sent = await stories.send(store, origin(ids), draft.id)
+        assert sent.incident is not None
+        target = own_target("a.test", MitigationType.BLOCK, address=draft.domain)
+        act = {"approval_id": draft.domain, "actor": ACTOR, "rules": rules, "now": NOW}
+        await approve.act(store, sent.incident, [target], **act)
+        if draft.domain == "b.test":
+            with pytest.raises(NotAgreedError, match="without naming that incident"):
+                await publish.list_address(
+                    store, "a.test", "b.test", actor=ACTOR, rules=rules, now=NOW, incident_id=sent.incident.id
+                )
+    index = keys.mitigations_active("a.test")
+    ids = (await load.newest(store, [index], limit=9))[index]
+    found = (await load.fetch(store, names=[keys.mitigation(one) for one in ids])).records.values()
+    made = [one for one in found if isinstance(one, Mitigation)]
+    assert len(made) == 2
+    applied = [replace(one, state=MitigationState.APPLIED) for one in made]
+    assert [one.address for one in published(applied, (), now=NOW).entries] == ["c.test"]
 
 
 async def test_more_reports_wait_again_and_are_sent_as_an_update(store: Store) -> None:

@@ -10,7 +10,7 @@ from bridge.pipeline import publish as stories
 from bridge.policy.consumers import Scope
 from bridge.policy.listing import Listing
 from bridge.policy.mitigation import ProtectedError
-from bridge.policy.publish import Entry, Published, prepared
+from bridge.policy.publish import Entry, NotAgreedError, Published, prepared
 from bridge.policy.record import Incident
 from bridge.store import keys, load
 from bridge.web.api.model import Body, Domain, Out, Query, Text
@@ -157,6 +157,8 @@ async def say(call: Call) -> Answer:
         )
     except ProtectedError as error:
         raise invalid("second_yes", str(error)) from None
+    except NotAgreedError as error:
+        raise invalid("incident_id", str(error)) from None
     return Answer(body=ListingView.of(one))
 
 

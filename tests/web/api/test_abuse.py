@@ -41,6 +41,18 @@ async def test_only_those_who_may_approve_send_and_only_those_of_the_host_see(ap
     assert (await other("GET", "/abuse")).body["items"] == []
 
 
+async def test_nothing_is_listed_because_of_what_users_agreed_to_tell_one_server_alone(
+    api: Api, store: Store
+) -> None:
+    await hear(store, report())
+    (one,) = (await api("GET", "/abuse")).body["items"]
+    incident = (await api("POST", f"/abuse/{one['id']}/send", {})).body["incident_id"]
+    body = {"is_published": True, "incident_id": incident, "second_yes": True}
+    reply = await api("PUT", f"/lists/spam%40b.test?host={HOST}", body)
+    assert (reply.status, blamed(reply)) == (422, ["incident_id"])
+    assert "agreed that b.test be told, and nobody else" in str(reply.body)
+
+
 async def test_a_yes_lists_accounts_until_its_end_and_a_repeated_one_changes_nothing(
     api: Api, store: Store
 ) -> None:
