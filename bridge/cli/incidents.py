@@ -75,6 +75,8 @@ def add(commands: Commands, common: argparse.ArgumentParser) -> None:
     exporting.add_argument("--form", choices=("canonical", "original", "json", "log", "xarf"), default="canonical",
                            help="canonical: valid IODEF (the default); original: as it came; log: who was told when, "
                            "for a public list; xarf: XARF v4, one for each source, for hosters")  # fmt: skip
+    exporting.add_argument("--contact", default="", metavar="MAIL",
+                           help="where hosters can ask you, for xarf (default: what the document names)")  # fmt: skip
     exporting.add_argument("--host", help="only if it was told this host")
 
 
@@ -283,7 +285,7 @@ def export(arguments: argparse.Namespace, terminal: Terminal) -> int:
     hosts = hosts_of(settings, arguments.host)
     incident, newest, story = asyncio.run(_export(settings, hosts, arguments.id))
     if arguments.form in ("log", "xarf"):
-        return _publish(incident, newest, story, terminal, form=arguments.form)
+        return _publish(incident, newest, story, terminal, arguments)
     form = "json" if terminal.is_json else arguments.form
     if form == "json":
         terminal.json({"incident": plain(incident), "document": plain(newest.document)})
@@ -298,14 +300,20 @@ def export(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _publish(
-    incident: Incident, newest: Interaction, story: list[Interaction], terminal: Terminal, *, form: str
+    incident: Incident,
+    newest: Interaction,
+    story: list[Interaction],
+    terminal: Terminal,
+    arguments: argparse.Namespace,
 ) -> int:
     """Print an incident of ours for those who keep lists, or run machines."""
     try:
-        if form == "xarf":
-            terminal.json(exports.xarf(incident, newest.document, story))
+        if arguments.form == "xarf":
+            terminal.json(exports.xarf(incident, newest.document, story, contact=arguments.contact))
         else:
             terminal.line(exports.log(incident, newest.document, story).rstrip("\n"))
+    except exports.ContactError as error:
+        raise UsageError(f"{error}; say where: --contact MAIL") from None
     except ConfigError as error:
         raise UsageError(str(error)) from None
     return Exit.OK

@@ -28,6 +28,7 @@ from bridge.iodef.model import (
 from bridge.iodef.model import Incident as Document
 from bridge.iodef.table import CLASSES, EXT_VALUE, tag
 from bridge.iodef.table import NAMESPACE as IODEF_NAMESPACE
+from bridge.policy.abuse import SPAM_IMPACT
 from bridge.policy.disclosure import redacted, reread
 from bridge.policy.record import Incident, Interaction
 from bridge.xep0268.model import NAMESPACE, Kind, Reading
@@ -37,7 +38,10 @@ from bridge.xmpp.jid import Jid
 from bridge.xmpp.stanza import Iq, read_iq
 from bridge.xmpp.xml import Element
 
-IMPACTS: Final = sorted((CLASSES[tag("Impact")].attributes["type"].values or frozenset()) - {EXT_VALUE})
+IMPACTS: Final = sorted(
+    (CLASSES[tag("Impact")].attributes["type"].values or frozenset()) - {EXT_VALUE} | {SPAM_IMPACT}
+)
+"""The words of RFC 5070 §3.10.1, and the one that it lacks."""
 _COUNTER: Final = "xmpp-presence"
 _ANYBODY: Final = "host.example"
 

@@ -6,6 +6,7 @@ decided here stay here.
 
 import base64
 import hashlib
+import re
 import uuid
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from typing import Any
 from bridge.errors import ConfigError
 from bridge.iodef.model import Incident as Document
 from bridge.iodef.model import Source
+from bridge.policy.abuse import SPAM_IMPACT
 from bridge.policy.letter import quoted, sources_told
 from bridge.policy.lookalike import ascii_form
 from bridge.policy.outreach import Channel, PersonsAnswer
@@ -21,6 +23,10 @@ from bridge.policy.record import Incident, Interaction, InteractionState, Outcom
 from bridge.xep0268.model import Kind
 
 XARF_VERSION = "4.2.0"
+_IP = frozenset({"ipv4-addr", "ipv6-addr"})
+_MAIL = re.compile(
+    r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?", re.ASCII
+)
 _MAX_DESCRIPTION = 1000
 _MAX_SOURCES = 100
 _OUTCOMES = {Outcome.DONE: "done", Outcome.DECLINED: "declined", Outcome.PARTLY: "partly done"}
@@ -32,6 +38,10 @@ _STOOD = {
     InteractionState.UNREACHABLE: "the server cannot be reached",
     InteractionState.UNANSWERED: "the server does not answer",
 }
+
+
+class ContactError(ConfigError):
+    """It is not known at which mail address this host can be asked."""
 
 
 def log(incident: Incident, document: Document, interactions: Iterable[Interaction]) -> str:
@@ -64,16 +74,25 @@ def log(incident: Incident, document: Document, interactions: Iterable[Interacti
     return "\n".join(lines) + "\n"
 
 
-def xarf(incident: Incident, document: Document, interactions: Iterable[Interaction]) -> list[dict[str, Any]]:
+def xarf(
+    incident: Incident, document: Document, interactions: Iterable[Interaction], *, contact: str = ""
+) -> list[dict[str, Any]]:
     """Write one XARF v4 report for each source, with the log as evidence; the same source has the same id again.
 
+    Args:
+        incident: see `log`, as for the next two.
+        document: see there.
+        interactions: see there.
+        contact: the mail address at which this host can be asked; "": the first that the document names.
+
     Raises:
-        ConfigError: as for `log`.
+        ConfigError: as for `log`; or XARF has nothing to say what it is, and what to type.
+        ContactError: no such address is known, or it is none.
     """
     text = log(incident, document, interactions).encode()
-    emails = [one for contact in document.contacts for one in contact.emails]
+    kind = _kind(document)
     host = ascii_form(incident.host)
-    who = {"org": host, "contact": emails[0] if emails else f"abuse@{host}", "domain": host}
+    who = {"org": host, "contact": _contact(document, contact), "domain": host}
     at = document.started_at or document.detected_at or document.reported_at or incident.created_at
     told = " ".join(quoted(one.text) for one in document.descriptions)
     sources = {one.address: one for one in document.sources}
@@ -81,13 +100,11 @@ def xarf(incident: Incident, document: Document, interactions: Iterable[Interact
         {
             "xarf_version": XARF_VERSION,
             "report_id": str(_report_id(incident, one)),
-            "timestamp": at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+            "timestamp": _exact(at),
             "reporter": who,
             "sender": who,
             "source_identifier": ascii_form(one.address),
-            "category": "messaging",
-            "type": "spam",
-            "protocol": "chat",
+            **kind,
             **({"description": told[:_MAX_DESCRIPTION]} if told else {}),
             "evidence": [
                 {
@@ -101,6 +118,53 @@ def xarf(incident: Incident, document: Document, interactions: Iterable[Interact
         }
         for one in list(sources.values())[:_MAX_SOURCES]
     ]
+
+
+def _kind(document: Document) -> dict[str, str]:
+    """What XARF calls it, with all that it wants to know of that; never more than the document says."""
+    impacts = [one.type for one in document.impacts]
+    if SPAM_IMPACT in impacts:
+        return {"category": "messaging", "type": "spam", "protocol": "chat"}
+    if "dos" in impacts:
+        return _attack(document)
+    stated = f"impact {', '.join(map(quoted, impacts))}" if impacts else "no impact stated"
+    raise ConfigError(
+        f"XARF has no kind for it ({stated}), only for spam and dos; if it is one of these, say so first: "
+        "incident-bridge report --incident ID --impact spam; else export the log: --form log"
+    )
+
+
+def _attack(document: Document) -> dict[str, str]:
+    """A flood of stanzas; these come over TCP (RFC 6120 §3)."""
+    began = document.started_at or document.detected_at
+    if began is None:
+        raise ConfigError(
+            "XARF wants to know since when; say so first: incident-bridge report --incident ID --started TIME"
+        )
+    if bare := next((one.address for one in document.sources if one.category in _IP), ""):
+        raise ConfigError(
+            f"of {quoted(bare)} XARF wants to know the port, which is not known here; export the log: --form log"
+        )
+    ended = {"last_seen": _exact(document.ended_at)} if document.ended_at else {}
+    return {"category": "connection", "type": "ddos", "protocol": "tcp", "first_seen": _exact(began), **ended}
+
+
+def mail_in(document: Document) -> str:
+    """The first mail address among its contacts; "": there is none."""
+    return next((one for contact in document.contacts for one in contact.emails), "")
+
+
+def _contact(document: Document, given: str) -> str:
+    known = given.strip() or mail_in(document)
+    if not known:
+        raise ContactError("XARF names a mail address at which you can be asked, and the document names none")
+    if not _MAIL.fullmatch(known):
+        raise ContactError(f"'{quoted(known)}' is not a mail address")
+    return known
+
+
+def _exact(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _may_be_published(incident: Incident) -> None:

@@ -217,8 +217,15 @@ def test_an_incident_of_ours_is_exported_for_lists_and_for_hosters(cli: Any, wor
     text = cli("incidents", "export", own["id"], "--form", "log").out
     assert "> bad@a.example: 7" in text
     assert "report to a.example (XEP-0268): no answer" in text
-    (one,) = cli("incidents", "export", own["id"], "--form", "xarf").json()
+    words = ("incidents", "export", own["id"], "--form", "xarf")
+    refused = cli(*words, "--contact", f"abuse@{HOST}")
+    assert (refused.code, "--impact spam" in refused.messages) == (2, True)
+    assert cli("report", "--incident", own["id"], "--impact", "spam").code == 0
+    refused = cli(*words)
+    assert (refused.code, "--contact MAIL" in refused.messages) == (2, True)
+    (one,) = cli(*words, "--contact", f"abuse@{HOST}").json()
     assert (one["source_identifier"], one["reporter"]["domain"]) == ("bad@a.example", HOST)
+    assert one["reporter"]["contact"] == f"abuse@{HOST}"
 
 
 def test_the_operator_is_told_that_a_peer_does_not_announce_it(cli: Any, world: Any) -> None:

@@ -9,9 +9,9 @@ import pytest
 import xarf as reference
 
 from bridge.errors import ConfigError
-from bridge.iodef.model import Contact, Counter, RecordItem, Source, Text
+from bridge.iodef.model import Contact, Counter, Impact, RecordItem, Source, Text
 from bridge.policy.editions import add_edition
-from bridge.policy.exports import log, xarf
+from bridge.policy.exports import ContactError, log, xarf
 from bridge.policy.outreach import Channel, Outreach, PersonsAnswer, Verdict
 from bridge.policy.record import InteractionState, Outcome, Way
 from bridge.xep0268.model import Kind, Status
@@ -33,6 +33,7 @@ DOING = replace(
         Source(address="192.0.2.7", category="ipv4-addr"),
     ),
     targets=(Source(address="victim@a.test", category="xmpp", system="target"),),
+    impacts=(Impact(type="policy"), Impact(type="spam")),
     record_items=(RecordItem(dtype="xml", text="<message to='victim@a.test'/>"),),
 )
 FIRST = sending(
@@ -77,7 +78,8 @@ def test_what_others_reported_is_theirs_to_publish() -> None:
 
 
 def test_xarf_is_valid_for_the_reference_and_has_one_report_for_each_source() -> None:
-    made = xarf(OWN, DOING, [FIRST])
+    made = xarf(OWN, DOING, [FIRST], contact="abuse@a.test")
+    assert {(one["category"], one["type"]) for one in made} == {("messaging", "spam")}
     assert [one["source_identifier"] for one in made] == ["bad@b.test", "192.0.2.7"]
     for one in made:
         assert reference.parse(one).errors == []
@@ -86,7 +88,7 @@ def test_xarf_is_valid_for_the_reference_and_has_one_report_for_each_source() ->
         assert text.decode() == log(OWN, DOING, [FIRST])
         assert evidence["hash"] == f"sha256:{hashlib.sha256(text).hexdigest()}"
         assert (evidence["size"], one["reporter"]["contact"]) == (len(text), "abuse@a.test")
-    assert made == xarf(OWN, DOING, [FIRST])
+    assert made == xarf(OWN, DOING, [FIRST], contact="abuse@a.test")
     assert len({one["report_id"] for one in made}) == 2
 
 
@@ -104,6 +106,45 @@ def test_xarf_holds_with_whatever_a_document_says() -> None:
     assert made[0]["reporter"]["contact"] == "noc@a.test"
     assert made[0]["timestamp"] == (NOW - timedelta(days=1)).isoformat().replace("+00:00", "Z")
     assert reference.parse(made[0]).errors == []
+
+
+def test_a_flood_is_an_attack_and_no_spam() -> None:
+    flood = replace(
+        DOING,
+        impacts=(Impact(type="dos"),),
+        sources=DOING.sources[:1],
+        started_at=NOW - timedelta(hours=1),
+        ended_at=NOW,
+    )
+    (one,) = xarf(OWN, flood, [FIRST], contact="abuse@a.test")
+    assert reference.parse(one).errors == []
+    assert (one["category"], one["type"], one["protocol"]) == ("connection", "ddos", "tcp")
+    assert one["first_seen"] == (NOW - timedelta(hours=1)).isoformat().replace("+00:00", "Z")
+    assert one["last_seen"] == NOW.isoformat().replace("+00:00", "Z")
+    with pytest.raises(ConfigError, match=r"of 192\.0\.2\.7 XARF wants to know the port"):
+        xarf(OWN, replace(flood, sources=DOING.sources), [FIRST], contact="abuse@a.test")
+    with pytest.raises(ConfigError, match="--started TIME"):
+        xarf(OWN, replace(flood, started_at=None), [FIRST], contact="abuse@a.test")
+
+
+@pytest.mark.parametrize(
+    ("impacts", "stated"),
+    [((), "no impact stated"), (("recon",), "impact recon"), (("policy", "x\n"), "impact policy, x�")],
+)
+def test_what_xarf_has_no_kind_for_is_refused_with_what_to_type(
+    impacts: tuple[str, ...], stated: str
+) -> None:
+    other = replace(DOING, impacts=tuple(Impact(type=one) for one in impacts))
+    with pytest.raises(ConfigError, match=rf"\({stated}\).*--impact spam.*--form log"):
+        xarf(OWN, other, [FIRST], contact="abuse@a.test")
+
+
+def test_no_mail_address_is_made_up() -> None:
+    with pytest.raises(ContactError, match="a mail address at which you can be asked"):
+        xarf(OWN, DOING, [FIRST])
+    for bad in ("a.test", "xmpp:a@a.test", "a@b.test, c@d.test", "a@b.test\nx", "a@", "a@b-"):
+        with pytest.raises(ContactError, match="is not a mail address"):
+            xarf(OWN, DOING, [FIRST], contact=bad)
 
 
 def test_what_users_agreed_to_for_one_server_is_for_no_list_and_no_hoster() -> None:

@@ -17,7 +17,7 @@ from bridge.store import keys, load
 from bridge.store.keys import RecordName
 from bridge.web.api import paging
 from bridge.web.api.model import Body, Domain, Json, Line, PageQuery, Query, QueryMoment, Text
-from bridge.web.api.router import TEXT, XML, Answer, Call, Route, not_found
+from bridge.web.api.router import TEXT, XML, Answer, Call, Route, invalid, not_found
 from bridge.web.api.search import Filters, find
 from bridge.web.api.views import (
     IncidentItem,
@@ -90,6 +90,11 @@ class ExportQuery(Query):
     form: Literal["log", "xarf"] = Field(
         default="log",
         description="`log`: who was told when, as text for a public list; `xarf`: XARF v4 for hosters, as JSON.",
+    )
+    contact: Annotated[str, Field(max_length=320)] = Field(
+        default="",
+        description="For `xarf`: the mail address at which you can be asked; empty: what the document names, and 422 "
+        "where it names none.",
     )
 
 
@@ -191,7 +196,11 @@ async def export_incident(call: Call) -> Answer:
     current, _ = await _brought(call, incident)
     story = await interactions_about(call.store, incident.id)
     if call.query.form == "xarf":
-        return Answer(body=Xarf(tuple(exports.xarf(incident, current.document, story))))
+        try:
+            made = exports.xarf(incident, current.document, story, contact=call.query.contact)
+        except exports.ContactError as error:
+            raise invalid("contact", str(error), kind="invalid-query") from None
+        return Answer(body=Xarf(tuple(made)))
     text = exports.log(incident, current.document, story)
     return Answer(raw=text.encode(), headers={"Content-Type": f"{TEXT}; charset=utf-8"})
 
@@ -264,7 +273,7 @@ ROUTES: Final = (
         handler=export_incident,
         summary="An incident of our own, for public lists and hosters",
         description="409 where another server reported it, or where it is made of what users agreed to tell one server "
-        "only.",
+        "only; for XARF also where it has no kind for it.",
         tag=TAG,
         query=ExportQuery,
         answer=Xarf,

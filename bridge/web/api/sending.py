@@ -66,7 +66,7 @@ class DetailsBody(Body):
     description: Annotated[Text, Field(max_length=20_000)] | None = None
     sources: Annotated[tuple[Address, ...], Field(max_length=500)] = ()
     targets: Annotated[tuple[Address, ...], Field(max_length=500)] = ()
-    impact: Literal[tuple(IMPACTS)] | None = None  # type: ignore[valid-type] # the words of RFC 5070, from its table
+    impact: Literal[tuple(IMPACTS)] | None = None  # type: ignore[valid-type] # a table's words
     severity: Severity | None = None
     started_at: AwareDatetime | None = None
     ended_at: AwareDatetime | None = None

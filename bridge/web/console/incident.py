@@ -6,6 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
+from bridge.errors import ConfigError
 from bridge.iodef.model import Counter
 from bridge.iodef.model import Incident as Document
 from bridge.pipeline.export import exported, readable
@@ -64,6 +65,7 @@ async def show(visit: Visit) -> web.Response:
         proven=None if newest is None else _PROVEN[newest.stream.authentication],
         is_received=newest is not None and newest.way is Way.RECEIVED,
         counter=counter,
+        mail=exports.mail_in(document) if document else "",
     )
 
 
@@ -138,7 +140,11 @@ async def download_xarf(visit: Visit) -> web.Response:
     """Hand out XARF v4 for hosters, one report for each source."""
     incident, document, story = await _own(visit)
     headers = {"Content-Disposition": f'attachment; filename="incident-{incident.id}-xarf.json"'}
-    return web.json_response(exports.xarf(incident, document, story), headers=headers)
+    try:
+        made = exports.xarf(incident, document, story, contact=visit.query("contact"))
+    except ConfigError as error:
+        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "XARF cannot say that", f"{error}.") from None
+    return web.json_response(made, headers=headers)
 
 
 async def _own(visit: Visit) -> tuple[Incident, Document, list[Interaction]]:

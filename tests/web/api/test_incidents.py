@@ -274,7 +274,9 @@ async def test_an_own_incident_is_exported_as_log_and_xarf_as_the_command_line_d
     assert (log.status, log.headers["Content-Type"]) == (200, "text/plain; charset=utf-8")
     assert log.body.startswith("Incident i1 reported by a.test\n")
     assert "request to c.test (XEP-0268): not spoken there; abuse@c.test not written to yet" in log.body
-    reports = await api("GET", f"{path}?form=xarf")
+    assert blamed(await api("GET", f"{path}?form=xarf")) == ["contact"]
+    assert blamed(await api("GET", f"{path}?form=xarf&contact=x")) == ["contact"]
+    reports = await api("GET", f"{path}?form=xarf&contact=abuse@a.test")
     assert (reports.status, reports.headers["Content-Type"]) == (200, "application/json")
     (one,) = reports.body
     assert (one["xarf_version"], one["source_identifier"]) == ("4.2.0", "bad@c.test")

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from bridge.iodef.model import Expectation, IncidentId, Source
+from bridge.iodef.model import Expectation, Impact, IncidentId, Source
 from bridge.iodef.model import Incident as Document
 from bridge.policy import outgoing
 from bridge.policy.change import Change, Put
@@ -26,6 +26,7 @@ async def mailed_to(store: Store, name: str, **more: Any) -> Interaction:
     document = Document(
         identity=IncidentId(name=HOST, text=name),
         sources=(Source(address="bad@c.test", category="xmpp"),),
+        impacts=(Impact(type="spam"),),
         expectations=(Expectation(action="block-host"),),
     )
     made = outgoing.draft(

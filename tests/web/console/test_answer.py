@@ -11,7 +11,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 
 from bridge.clients.prosody import ProsodyClient
 from bridge.config import PolicySettings
-from bridge.iodef.model import Counter, IncidentId, RecordItem, Source, Text
+from bridge.iodef.model import Counter, Impact, IncidentId, RecordItem, Source, Text
 from bridge.iodef.model import Incident as Document
 from bridge.pipeline.persons import links
 from bridge.pipeline.send_stanzas import send_stanzas
@@ -49,6 +49,7 @@ async def asked(store: Store) -> Interaction:
         identity=IncidentId(name="a.test", text="1"),
         descriptions=(Text(text="<script>alert(1)</script> spam"),),
         sources=(Source(address="bad@c.test", category="xmpp"),),
+        impacts=(Impact(type="spam"),),
     )
     made = outgoing.draft(
         interaction_id="i1",
@@ -310,7 +311,9 @@ async def test_the_log_and_xarf_are_for_who_may_see_the_incident(
     log = await client.get("/incidents/n1/log.txt")
     assert "request to c.test by chat to abuse@c.test" in await log.text()
     assert (log.content_type, "attachment" in log.headers["Content-Disposition"]) == ("text/plain", True)
-    (one,) = await (await client.get("/incidents/n1/xarf.json")).json()
+    assert 'name="contact" type="email" required' in await (await client.get("/incidents/n1")).text()
+    assert (await client.get("/incidents/n1/xarf.json")).status == 422
+    (one,) = await (await client.get("/incidents/n1/xarf.json?contact=abuse@a.test")).json()
     assert one["source_identifier"] == "bad@c.test"
     for path in ("/incidents/n1/log.txt", "/incidents/n1/xarf.json"):
         assert (await other.get(path)).status == 404
