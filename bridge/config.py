@@ -26,6 +26,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -271,7 +272,11 @@ class Input(BaseSettings):
     @model_validator(mode="after")
     def _has_a_page(self) -> Self:
         if self.policy.answer_page_days and not self.server.public_url:
-            raise ValueError("policy.answer_page_days needs server.public_url: links lead there")
+            raise PydanticCustomError(
+                "needs",
+                "needs server.public_url: links lead there",
+                {"place": ("policy", "answer_page_days")},
+            )
         return self
 
     @classmethod

@@ -98,10 +98,14 @@ def _split(path: str) -> Place:
 
 
 def problems_of(error: ValidationError, source: Source, model: type[BaseModel]) -> list[str]:
-    """One sentence per problem, each beginning with `FILE:LINE:` or the environment variable's name."""
+    """One sentence per problem, each beginning with `FILE:LINE:` or the environment variable's name.
+
+    What is wrong between two sections says in its context, as `place`, at which key to blame it.
+    """
     problems: dict[str, None] = {}
-    for detail in error.errors(include_url=False, include_context=False, include_input=False):
-        place = tuple(str(part) for part in detail["loc"] if not isinstance(part, int))
+    for detail in error.errors(include_url=False, include_input=False):
+        blamed = detail.get("ctx", {}).get("place") or detail["loc"]
+        place = tuple(str(part) for part in blamed if not isinstance(part, int))
         place = place[:3] if place[:1] == ("hosts",) else place[:2]
         if detail["type"] == "extra_forbidden":
             what = f"unknown key{_suggestion(place[-1], _keys(model, place[:-1]))}"

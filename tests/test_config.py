@@ -129,9 +129,9 @@ REFUSALS = {
     "no proof": ('[policy]\nrequire_authentication = "none"', 2, "dialback"),
     "links by plain http": ('[server]\npublic_url = "http://example.org"', 2, "plain http over a network"),
     "an answer page that is nowhere": (
-        "[policy]\nanswer_page_days = 7",
-        1,
-        "policy.answer_page_days needs server.public_url",
+        "[policy]\n\nanswer_page_days = 7",
+        3,
+        "policy.answer_page_days: needs server.public_url",
     ),
     "links to nowhere": ('[server]\npublic_url = "incidents.example.org"', 2, "is not a URL"),
     "links into a folder": ('[server]\npublic_url = "https://example.org/a"', 2, "has a path"),

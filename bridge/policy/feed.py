@@ -31,6 +31,7 @@ READ_AGAIN_SECONDS: Final = {"http": 3600, "https": 3600, "xmpp": 60}
 LOADING_SECONDS: Final = 5
 FAILED_SECONDS: Final = 300
 _MAX_NODE_BYTES: Final = 1023
+_PAGE: Final = re.compile(r"https?://[^/?#]", re.IGNORECASE)
 _HASH_CHARACTERS: Final = 64
 _HASH: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
@@ -111,15 +112,17 @@ def checked_url(text: str, *, own: Collection[str], allow_http: bool, allowed: S
         ConfigError: it is no such address, and what one looks like.
     """
     text = text.strip()
-    if not text.casefold().startswith("xmpp:"):
+    if _PAGE.match(text):
         try:
             url = check_url(text, allow_http=allow_http, allowed=allowed)
         except MalformedError as error:
-            raise ConfigError(
-                f"'{shown(text)}' {error.rule}; a list is https://… or xmpp:SERVICE?;node=NODE"
-            ) from None
+            raise ConfigError(f"the list cannot be read from there: {error.rule}") from None
         _see_that_it_is_others(urlsplit(url).hostname or "", own)
         return url
+    if not text.casefold().startswith("xmpp:"):
+        raise ConfigError(
+            f"'{shown(text)}' is not where a list can be read: https://… or xmpp:SERVICE?;node=NODE"
+        )
     service, _, node = text[len("xmpp:") :].partition(NODE_QUERY)
     try:
         jid = Jid.parse(unquote(service, errors="strict"))

@@ -98,6 +98,20 @@ def test_what_is_no_list_of_others_is_refused_and_says_what_one_looks_like(typed
         checked_url(typed, own=("a.test",), allow_http=False)
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("/srv/x", "'/srv/x' is not where a list can be read: https://… or xmpp:SERVICE?;node=NODE"),
+        ("ftp://x.example/l", "'ftp://x.example/l' is not where a list can be read: https://… or "),
+        ("https://a*b/l", "the list cannot be read from there: 'a*b' is not a host name"),
+    ],
+)
+def test_what_is_wrong_with_the_place_of_a_list_is_said_once(typed: str, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        checked_url(typed, own=("a.test",), allow_http=False)
+    assert str(refused.value).startswith(said)
+
+
 @given(st.text())
 def test_any_text_is_a_place_of_a_list_or_an_error_of_ours(text: str) -> None:
     try:
