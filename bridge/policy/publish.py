@@ -173,7 +173,8 @@ def _of_mitigations(mitigations: Iterable[Mitigation]) -> list[Entry]:
 
 def _listed(one: Mitigation) -> str | None:
     """The address that a mitigation puts on the list; None: it is about an account of ours, hearsay, or unlisted."""
-    if one.feeds or one.is_unlisted or not one.incident_id:  # an older release drops the first two when it writes
+    # Also without an incident: an older release drops the first two when it writes such a record.
+    if one.feeds or one.is_unlisted or not one.incident_id:
         return None
     match one.type:
         case MitigationType.SUSPEND:
