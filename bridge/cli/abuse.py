@@ -20,7 +20,7 @@ from bridge.pipeline import abuse_lists, feeds
 from bridge.pipeline.drafts import Origin
 from bridge.pipeline.ids import new_id
 from bridge.policy import abuse
-from bridge.policy.abuse_record import AbuseDraft, DraftState
+from bridge.policy.abuse_record import AbuseDraft, Accused, DraftState
 from bridge.policy.feed import Claim
 from bridge.policy.mitigation import ProtectedError
 from bridge.store import keys
@@ -67,9 +67,10 @@ def list_drafts(arguments: argparse.Namespace, terminal: Terminal) -> int:
         terminal.say("Your users reported nothing yet." if arguments.all else "Nothing waits for you.")
         return Exit.OK
     rows = [
-        (one.id, address_cell(one.domain), one.kind, one.reports, one.agreed, one.state, one.last_at)
+        (one.id, address_cell(one.domain), one.kind, one.reports, "-" if one.is_own else one.agreed, one.state,
+         one.last_at)
         for one in found
-    ]
+    ]  # fmt: skip
     terminal.table(("ID", "ABOUT", "KIND", "REPORTS", "MAY BE SENT", "STATE", "LAST"), rows)
     waiting = [one for one in found if one.state is DraftState.OPEN]
     if waiting:
@@ -130,10 +131,11 @@ def print_draft(draft: AbuseDraft, named: Named, terminal: Terminal) -> None:
         terminal.marked(f"Users of {cell(draft.host)} report {cell(abuse.headline(draft))}", "title")
     )
     users = count(draft.reporters, "user")
+    passed = "" if draft.is_own else f"; {draft.agreed} may be passed on to {draft.domain}"
     for label, value in (
         ("Id", draft.id),
         ("State", draft.state),
-        ("Reports", f"{draft.reports} by {users}; {draft.agreed} may be passed on to {draft.domain}"),
+        ("Reports", f"{draft.reports} by {users}{passed}"),
         ("First", moment(draft.first_at)),
         ("Last", moment(draft.last_at)),
         ("Decided by", f"{draft.decided_by}, {moment(draft.decided_at)}" if draft.decided_by else ""),
@@ -143,10 +145,11 @@ def print_draft(draft: AbuseDraft, named: Named, terminal: Terminal) -> None:
             terminal.line(f"  {label:{_LABEL}} {cell(value)}")
     terminal.title("Whom")
     for one in draft.accused:
-        admin = ", an admin of this server" if one.is_admin else ""
-        agreed = f"{one.agreed} may be passed on"
-        lists = f", named by {count(len(named[one.jid]), 'list')}" if one.jid in named else ""
-        terminal.line(f"  {address_cell(one.jid)}: {count(one.reports, 'report')}, {agreed}{lists}{admin}")
+        lists = [f"named by {count(len(named[one.jid]), 'list')}"] if one.jid in named else []
+        terminal.line(f"  {address_cell(one.jid)}: {', '.join(_told_of(draft, one) + lists)}")
+        if one.resources:
+            nicks = "  ".join(cell(f"…/{each}") for each in one.resources)
+            terminal.line(f"    reported as {nicks}: if that is a room, it is somebody in it")
     if draft.left_out:
         terminal.line(f"  and {count(draft.left_out, 'report')} about others there")
     if draft.domain in named:
@@ -156,14 +159,31 @@ def print_draft(draft: AbuseDraft, named: Named, terminal: Terminal) -> None:
     if draft.words:
         terminal.title("What users wrote")
     for words in draft.words:
-        agreed = "" if words.agreed else " (not to be passed on)"
+        agreed = "" if words.agreed or draft.is_own else " (not to be passed on)"
         terminal.line(f"  about {address_cell(words.jid)}{agreed}: {cell(words.text)}")
     _advise(draft, terminal)
+
+
+def _told_of(draft: AbuseDraft, one: Accused) -> list[str]:
+    found = [count(one.reports, "report")]
+    if one.more:
+        found.append(f"{one.more} more by users who may be the same")
+    if not draft.is_own:
+        found.append(f"{one.agreed} may be passed on")
+    if one.is_admin:
+        found.append("an admin of this server")
+    return found
 
 
 def _advise(draft: AbuseDraft, terminal: Terminal) -> None:
     terminal.line()
     why = abuse.objection(draft)
+    for one in draft.accused:
+        if one.may_be_room:
+            terminal.say(
+                f"All reports of {address_cell(one.jid)} name it with something behind it: "
+                "this may be a room, not a person."
+            )
     if why is None:
         terminal.say(f"Yes: incident-bridge abuse send {draft.id[:8]}")
         if may_be := abuse.may_be_listed(draft):

@@ -17,6 +17,7 @@ from bridge.pipeline import abuse_lists, originate
 from bridge.pipeline.actors import Actor, audits
 from bridge.pipeline.drafts import Origin
 from bridge.policy import abuse, lanes, notice
+from bridge.policy.abuse_count import Heard, UserReport
 from bridge.policy.abuse_record import AbuseDraft, DraftState
 from bridge.policy.change import Change, Put
 from bridge.policy.record import Bucket, Notices, incident_id
@@ -28,6 +29,7 @@ _log = log.get(__name__)
 
 _ATTEMPTS = 10
 _AT_ONCE = 500
+_AT_ONCE_DROPPED = 50
 _TOLD_AT_ONCE = 50
 TAKEN = json.dumps({"ok": True}).encode()
 """The answer to Prosody."""
@@ -45,7 +47,7 @@ class Hearing:
 async def hear(
     store: Store,
     hearing: Hearing,
-    reports: Sequence[abuse.UserReport],
+    reports: Sequence[UserReport],
     *,
     webhook_id: str,
     now: datetime,
@@ -56,21 +58,24 @@ async def hear(
         UnavailableError: the store does not answer, or changes too fast; the batch may be sent again.
     """
     for _ in range(_ATTEMPTS):
-        state, records = await _load(store, hearing, reports)
+        state, records = await _load(store, hearing, reports, now)
         outcomes = []
         for report in reports:
             state, heard = abuse.hear(state, report, now=now)
             outcomes.append(heard)
         change = _change(state, records, now=now)
         change += Change(counts=tuple(("abuse", str(one)) for one in outcomes))
+        change += Change(counts=(("abuse", "evicted"),) * state.evicted)
         try:
             await commit(store, change, once=Once(f"{hearing.host}:{webhook_id}", TAKEN))
         except StaleError:
             continue
         except SeenError:
             return
-        counted = sum(one is abuse.Heard.COUNTED for one in outcomes)
+        counted = sum(one is Heard.COUNTED for one in outcomes)
         _log.info("users reported", host=hearing.host, reports=len(reports), counted=counted)
+        if state.is_short:
+            _log.warning("not all that users report is kept", host=hearing.host, evicted=state.evicted)
         return
     raise UnavailableError("the store changes faster than these reports can be counted; send them again")
 
@@ -85,12 +90,13 @@ class _Loaded:
 
 
 async def _load(
-    store: Store, hearing: Hearing, reports: Sequence[abuse.UserReport]
+    store: Store, hearing: Hearing, reports: Sequence[UserReport], now: datetime
 ) -> tuple[abuse.State, _Loaded]:
     host = hearing.host
     names = [keys.notices(host)]
-    names += [keys.bucket(host, abuse.bucket_name(one.reporter)) for one in reports]
-    names += [keys.abuse_draft(abuse.draft_id(host, one.jid.domain, one.kind)) for one in reports]
+    names += [keys.bucket(host, name) for one in reports for name in abuse.bucket_names(one.reporter)]
+    wanted = {abuse.draft_id(host, one.jid.domain, one.kind) for one in reports}
+    names += [keys.abuse_draft(one) for one in wanted]
     found = (await load.fetch(store, names=names)).records.values()
     loaded = _Loaded(
         drafts={one.id: one for one in found if isinstance(one, AbuseDraft)},
@@ -101,11 +107,29 @@ async def _load(
         host=host,
         rules=hearing.rules,
         key=hearing.key,
-        drafts=loaded.drafts,
+        drafts=dict(loaded.drafts),
         buckets=loaded.buckets,
         open=await load.count(store, keys.abuse_drafts_open(host)),
     )
-    return state, loaded
+    is_open = {one.id for one in loaded.drafts.values() if one.state is DraftState.OPEN}
+    needed = len(wanted - is_open) - max(0, abuse.MAX_OPEN - state.open)
+    crowd = await _crowd(store, host, needed=needed, now=now) if wanted - is_open and needed > 0 else {}
+    loaded.drafts.update({name: one for name, one in crowd.items() if name not in loaded.drafts})
+    return replace(state, crowd=crowd), loaded
+
+
+async def _crowd(store: Store, host: str, *, needed: int, now: datetime) -> dict[str, AbuseDraft]:
+    """The oldest drafts that may go for so many others."""
+    found: dict[str, AbuseDraft] = {}
+    index, end = keys.abuse_drafts_open(host), now + timedelta(days=1)
+    for offset in range(0, abuse.MAX_OPEN, _AT_ONCE_DROPPED):
+        members = await load.older(store, index, than=end, limit=_AT_ONCE_DROPPED, offset=offset)
+        names = [keys.abuse_draft(one) for one in members]
+        records = (await load.fetch(store, names=names)).records.values() if names else ()
+        found |= {one.id: one for one in records if isinstance(one, AbuseDraft) and one.may_be_dropped}
+        if len(found) >= needed or not members:
+            break
+    return found
 
 
 def _change(state: abuse.State, loaded: _Loaded, *, now: datetime) -> Change:
@@ -121,7 +145,12 @@ def _change(state: abuse.State, loaded: _Loaded, *, now: datetime) -> Change:
         if bucket is not loaded.buckets.get(name)
     ]
     notices = loaded.notices or Notices(host=state.host)
-    change = Change(puts=tuple(puts))
+    gone = (name for name in state.dropped if name not in state.drafts)
+    change = Change(
+        puts=tuple(puts), drops=tuple(loaded.drafts[name] for name in gone if name in loaded.drafts)
+    )
+    if state.is_short:
+        change += notice.note_shortage(notices, now=now)
     for name in state.opened:
         draft = state.drafts[name]
         change += notice.note_draft(notices, draft.domain, draft.kind, now=now)

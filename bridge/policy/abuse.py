@@ -10,30 +10,26 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, Protocol
 
 from bridge.iodef.model import Counter, Impact, IncidentId, RecordItem, Restriction, Source, Text
 from bridge.iodef.model import Incident as Document
-from bridge.policy.abuse_record import AbuseDraft, AbuseKind, Accused, DraftState, Words
+from bridge.policy.abuse_count import Counted, Heard, UserReport, count_in
+from bridge.policy.abuse_record import AbuseDraft, AbuseKind, Accused, DraftState
 from bridge.policy.publish import is_own
 from bridge.policy.quota import refill
 from bridge.policy.record import Bucket, derived_id
 from bridge.policy.words import count
-from bridge.xmpp.jid import Jid
 
-MAX_ACCUSED = 50
-MAX_REPORTERS = 500
-MAX_WORDS = 10
-MAX_WORDS_CHARACTERS = 500
-MAX_STANZA_IDS = 20
 MAX_THANKED = 200
 SPAM_IMPACT = "spam"
 """By this `Impact@ext-type` a document says that it is about spam; RFC 5070 §3.10.1 has no word for it."""
 _COUNTED = "reports by users"
 _MOST_USERS = 10**9  # more is nonsense, or no number at all
 MAX_OPEN = 500
-"""So many drafts of a host wait at most; reports about further domains are refused."""
+"""So many drafts of a host wait at most; for another one, the oldest goes that is what one user says."""
+MAX_OPENED_PER_DAY = 25
+"""So many drafts one user may have begin to wait in a day."""
 
 
 class Rules(Protocol):
@@ -45,37 +41,6 @@ class Rules(Protocol):
     def tell_reporters(self) -> bool: ...  # noqa: D102
 
 
-class Heard(StrEnum):
-    """What became of one report."""
-
-    COUNTED = "counted"
-    REPEATED = "repeated"  # the same user about the same JID
-    OVER_QUOTA = "over-quota"
-    FULL = "full"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UserReport:
-    """One report as Prosody relays it.
-
-    Attributes:
-        reporter: a user's bare JID; Prosody vouches for it.
-        is_own, is_admin: whom it accuses is on this server, or an admin of it.
-        may_go_to_origin, may_go_to_others: what the user agreed to.
-    """
-
-    reporter: str
-    jid: Jid
-    kind: AbuseKind
-    text: str
-    stanza_ids: tuple[str, ...]
-    may_go_to_origin: bool
-    may_go_to_others: bool
-    is_own: bool
-    is_admin: bool
-    at: datetime
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """What reports are decided on.
@@ -85,6 +50,10 @@ class State:
         drafts: by id; buckets: by name.
         open: how many drafts of the host wait.
         opened: those that began, or began again, to wait for an operator.
+        crowd: more drafts that wait, by id, where there is no place for others.
+        dropped: those that had to go, unless they are among `drafts` again.
+        evicted: how many drafts and addresses had to go.
+        is_short: not all that users report is kept, so that the admins should know.
     """
 
     host: str
@@ -94,6 +63,10 @@ class State:
     buckets: Mapping[str, Bucket] = field(default_factory=dict)
     open: int = 0
     opened: tuple[str, ...] = ()
+    crowd: Mapping[str, AbuseDraft] = field(default_factory=dict)
+    dropped: frozenset[str] = frozenset()
+    evicted: int = 0
+    is_short: bool = False
 
 
 def draft_id(host: str, domain: str, kind: AbuseKind) -> str:
@@ -101,48 +74,85 @@ def draft_id(host: str, domain: str, kind: AbuseKind) -> str:
     return derived_id("abuse", host, domain, kind)
 
 
-def bucket_name(reporter: str) -> str:
-    """Name the token bucket of a user; no domain is called so."""
-    return f"user {reporter}"
+def bucket_names(reporter: str) -> tuple[str, str]:
+    """Name the token buckets of a user, for reports and for drafts that begin to wait; no domain is called so."""
+    return f"user {reporter}", f"new of {reporter}"
 
 
 def hear(state: State, report: UserReport, *, now: datetime) -> tuple[State, Heard]:
     """Add one report to its draft."""
     if report.is_admin:
         report = replace(report, may_go_to_origin=False, may_go_to_others=False)
-    state, is_within = _within_quota(state, report.reporter, now)
+    of_reports, of_drafts = bucket_names(report.reporter)
+    burst = state.rules.quota_reports_of_user_per_hour
+    state, is_within = _within_quota(state, of_reports, burst, per_minute=burst / 60, now=now)
     if not is_within:
         return state, Heard.OVER_QUOTA
     name = draft_id(state.host, report.jid.domain, report.kind)
     known = state.drafts.get(name)
-    if known is None and state.open >= MAX_OPEN:
-        return state, Heard.FULL
     if known is None or known.state is DraftState.DISMISSED:
         draft = replace(_new(name, state.host, report), version=known.version if known else 0)
     else:
         draft = known
-    after = _count(draft, report, _hash(state.key, draft, report.reporter))
-    if after is None:
+    found = count_in(draft, report, _hash(state.key, draft, report.reporter))
+    if found.heard is Heard.REPEATED:
         return state, Heard.REPEATED
-    if state.rules.tell_reporters and report.may_go_to_origin and len(after.thank) < MAX_THANKED:
-        after = replace(after, thank=tuple(dict.fromkeys((*after.thank, report.reporter))))
-    is_opened = known is None or known.state is not DraftState.OPEN
-    return replace(
-        state,
-        drafts={**state.drafts, name: replace(after, state=DraftState.OPEN)},
-        open=state.open + is_opened,
-        opened=tuple(dict.fromkeys((*state.opened, name))) if is_opened else state.opened,
-    ), Heard.COUNTED
+    if known is None or known.state is not DraftState.OPEN:
+        state, is_within = _within_quota(
+            state, of_drafts, MAX_OPENED_PER_DAY, per_minute=MAX_OPENED_PER_DAY / 1440, now=now
+        )
+        if not is_within:
+            return replace(state, is_short=True), Heard.OVER_QUOTA
+        place = _place(state, name)
+        if place is None:
+            return replace(state, is_short=True), Heard.FULL
+        state = replace(place, open=place.open + 1, opened=tuple(dict.fromkeys((*place.opened, name))))
+    after = replace(_thanking(state, found, report), state=DraftState.OPEN)
+    evicted = state.evicted + found.is_evicting
+    return replace(state, drafts={**state.drafts, name: after}, evicted=evicted), found.heard
 
 
-def _within_quota(state: State, reporter: str, now: datetime) -> tuple[State, bool]:
-    burst = state.rules.quota_reports_of_user_per_hour
-    name = bucket_name(reporter)
-    bucket = refill(state.buckets.get(name), state.host, name, per_minute=burst / 60, burst=burst, now=now)
+def _within_quota(
+    state: State, name: str, burst: float, *, per_minute: float, now: datetime
+) -> tuple[State, bool]:
+    bucket = refill(state.buckets.get(name), state.host, name, per_minute=per_minute, burst=burst, now=now)
     if bucket.tokens < 1:
         return state, False
     spent = replace(bucket, tokens=bucket.tokens - 1)
     return replace(state, buckets={**state.buckets, name: spent}), True
+
+
+def _place(state: State, wanted: str) -> State | None:
+    """Make a place for another draft that waits; None: all that wait are what several users say, or decided about.
+
+    Who has most of them is not known: a reporter is called otherwise in each. So one user may begin few in a day.
+    """
+    if state.open < MAX_OPEN:
+        return state
+    rest = {name: one for name, one in state.crowd.items() if name not in state.dropped}
+    there = {**rest, **state.drafts}
+    found = [one for name, one in there.items() if name != wanted and one.may_be_dropped]
+    if not found:
+        return None
+    gone = min(found, key=lambda one: (one.last_at, one.id)).id
+    return replace(
+        state,
+        drafts={name: one for name, one in state.drafts.items() if name != gone},
+        open=state.open - 1,
+        opened=tuple(one for one in state.opened if one != gone),
+        dropped=state.dropped | {gone},
+        evicted=state.evicted + 1,
+        is_short=True,
+    )
+
+
+def _thanking(state: State, found: Counted, report: UserReport) -> AbuseDraft:
+    """The draft, with the user among those to thank once it is sent, where that is wanted."""
+    draft = found.draft
+    is_told = found.heard is Heard.COUNTED and report.may_go_to_origin
+    if not (state.rules.tell_reporters and is_told and len(draft.thank) < MAX_THANKED):
+        return draft
+    return replace(draft, thank=tuple(dict.fromkeys((*draft.thank, report.reporter))))
 
 
 def _new(name: str, host: str, report: UserReport) -> AbuseDraft:
@@ -161,51 +171,6 @@ def _new(name: str, host: str, report: UserReport) -> AbuseDraft:
 def _hash(key: bytes, draft: AbuseDraft, reporter: str) -> str:
     """Name a reporter inside one draft; the same person is called otherwise in another."""
     return hmac.new(key, f"{draft.id} {reporter}".encode(), hashlib.sha256).hexdigest()[:12]
-
-
-def _count(draft: AbuseDraft, report: UserReport, who: str) -> AbuseDraft | None:
-    """Count a report; None: this user reported that JID before."""
-    jid = report.jid.bare
-    before = next((one for one in draft.accused if one.jid == jid), None)
-    if before is not None and who in before.reporters:
-        return None
-    draft = replace(
-        draft,
-        first_at=min(draft.first_at, report.at),
-        last_at=max(draft.last_at, report.at),
-        is_own=draft.is_own or report.is_own,
-    )
-    if before is None and len(draft.accused) >= MAX_ACCUSED:
-        return replace(draft, left_out=draft.left_out + 1)
-    is_told_apart = sum(len(one.reporters) for one in draft.accused) < MAX_REPORTERS
-    counted = before or Accused(jid=jid)
-    counted = replace(
-        counted,
-        reports=counted.reports + 1,
-        agreed=counted.agreed + report.may_go_to_origin,
-        agreed_others=counted.agreed_others + (report.may_go_to_origin and report.may_go_to_others),
-        is_admin=report.is_admin,
-        reporters=(*counted.reporters, who) if is_told_apart else counted.reporters,
-    )
-    accused = tuple(counted if one is before else one for one in draft.accused)
-    draft = replace(draft, accused=accused if before is not None else (*accused, counted))
-    return _with_evidence(draft, report, jid)
-
-
-def _with_evidence(draft: AbuseDraft, report: UserReport, jid: str) -> AbuseDraft:
-    text = report.text.strip()[:MAX_WORDS_CHARACTERS]
-    if text and len(draft.words) < MAX_WORDS:
-        words = Words(jid=jid, text=text, at=report.at, agreed=report.may_go_to_origin)
-        draft = replace(draft, words=(*draft.words, words))
-    ids = dict.fromkeys((*draft.stanza_ids, *((jid, one) for one in report.stanza_ids)))
-    draft = replace(draft, stanza_ids=tuple(ids)[:MAX_STANZA_IDS])
-    if not report.may_go_to_origin:
-        return draft
-    return replace(
-        draft,
-        agreed_first_at=min(draft.agreed_first_at or report.at, report.at),
-        agreed_last_at=max(draft.agreed_last_at or report.at, report.at),
-    )
 
 
 def objection(draft: AbuseDraft) -> str | None:
@@ -349,6 +314,7 @@ def shown(draft: AbuseDraft) -> dict[str, Any]:
         "objection": objection(draft),
         "reports": draft.reports,
         "agreed": draft.agreed,
+        "more": draft.more,
         "reporters": draft.reporters,
         "first_at": draft.first_at.isoformat(),
         "last_at": draft.last_at.isoformat(),
@@ -360,6 +326,10 @@ def shown(draft: AbuseDraft) -> dict[str, Any]:
                 "agreed": one.agreed,
                 "agreed_others": one.agreed_others,
                 "is_admin": one.is_admin,
+                "more": one.more,
+                "resources": list(one.resources),
+                "may_be_room": one.may_be_room,
+                "is_acted_on": one.jid in draft.acted,
             }
             for one in draft.accused
         ],

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from bridge.policy.abuse_record import AbuseKind
+from bridge.policy.abuse_record import AbuseKind, Shortage
 from bridge.policy.record import InteractionState, Record
 from bridge.policy.stages import Time
 from bridge.xep0268.model import Kind
@@ -110,14 +110,14 @@ class Tally:
     """Add to what a host's admins are to be told, without loading it: workers who note do not wait for each other.
 
     Attributes:
-        kind: of an interaction; or for what users began to report the peer.
+        kind: of an interaction; or for what users began to report the peer; or what they report finds no place.
         count: how many interactions more; negative once they were told of.
     """
 
     host: str
     telling: Telling
     peer: str
-    kind: Kind | AbuseKind
+    kind: Kind | AbuseKind | Shortage
     count: int = 1
 
 

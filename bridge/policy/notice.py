@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from bridge.policy import lanes
-from bridge.policy.abuse_record import AbuseKind
+from bridge.policy.abuse_record import AbuseKind, Shortage
 from bridge.policy.change import Change, Put, Tally, Telling, Timer
 from bridge.policy.record import Interaction, Notices
 from bridge.policy.trust import Rule
@@ -17,6 +17,7 @@ from bridge.xep0268.model import Kind
 
 NOTICE_SECONDS = 60
 DIGEST_SECONDS = 3600
+_SHORTAGE_AGAIN = timedelta(days=1)
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 _MOST_LINES = 20
 _MOST_BYTES = 1000  # of lines; Prosody takes a message of 2000 bytes, and a domain may have a thousand
@@ -38,6 +39,19 @@ def note_draft(notices: Notices, domain: str, kind: AbuseKind, *, now: datetime)
     """Count among what the admins are to be told that users began to report a domain."""
     tally = Tally(host=notices.host, telling=Telling.NOTICE, peer=domain, kind=kind)
     return Change(tallies=(tally,), timers=(look(notices, Telling.NOTICE, now=now),))
+
+
+def note_shortage(notices: Notices, *, now: datetime) -> Change:
+    """Have the admins told, once a day, that not all that users report is kept."""
+    known = notices.short_at
+    if known is not None and known <= now < known + _SHORTAGE_AGAIN:
+        return Change()
+    tally = Tally(host=notices.host, telling=Telling.NOTICE, peer=notices.host, kind=Shortage.NO_PLACE)
+    return Change(
+        puts=(Put(notices if notices.version else None, replace(notices, short_at=now)),),
+        tallies=(tally,),
+        timers=(look(notices, Telling.NOTICE, now=now),),
+    )
 
 
 def look(notices: Notices, telling: Telling, *, now: datetime) -> Timer:
@@ -100,7 +114,7 @@ def text(host: str, telling: Telling, tallies: Sequence[Tally], *, open_approval
         lines.append(f"{waits} for your yes or no: incident-bridge approvals list")
     if any(isinstance(one.kind, Kind) for one in waiting):
         lines.append("To see them: incident-bridge incidents list")
-    if any(isinstance(one.kind, AbuseKind) for one in waiting):
+    if any(isinstance(one.kind, AbuseKind | Shortage) for one in waiting):
         lines.append("To see what users report: incident-bridge abuse list")
     return "\n".join([head, *lines])
 
@@ -108,6 +122,8 @@ def text(host: str, telling: Telling, tallies: Sequence[Tally], *, open_approval
 def _said(tally: Tally) -> str:
     if isinstance(tally.kind, AbuseKind):
         return f"users report {tally.kind}"
+    if isinstance(tally.kind, Shortage):
+        return "users report more than is kept; the oldest that one user alone reported is dropped"
     return _counted(tally.kind, tally.count)
 
 

@@ -258,11 +258,16 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notices:
-    """When the host's admins were told last, of others and in the digest of strangers; what waits is in tallies."""
+    """When the host's admins were told last, of others and in the digest of strangers; what waits is in tallies.
+
+    Attributes:
+        short_at: when it was noted last that they are to be told that not all that users report is kept.
+    """
 
     host: str
     told_at: datetime | None = None
     digest_told_at: datetime | None = None
+    short_at: datetime | None = None
     version: int = 0
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from bridge.policy.abuse_record import AbuseKind
+from bridge.policy.abuse_record import AbuseKind, Shortage
 from bridge.policy.change import Queue, Tally, Telling
 from bridge.policy.record import Record
 from bridge.store import codec, keys
@@ -230,7 +230,9 @@ async def tallies(store: Store, host: str, telling: Telling) -> tuple[Tally, ...
     """What the admins of a host are still to be told; what a newer release counts waits for its workers."""
     async with reaching(store):
         counts: Any = await store.redis.hgetall(keys.tallies(host, telling))
-    kinds: dict[str, Kind | AbuseKind] = {str(kind): kind for kind in (*Kind, *AbuseKind)}
+    kinds: dict[str, Kind | AbuseKind | Shortage] = {
+        str(kind): kind for kind in (*Kind, *AbuseKind, *Shortage)
+    }
     found = []
     for member, count in counts.items():
         word, _, peer = member.decode().partition(" ")

@@ -21,7 +21,7 @@ from bridge.pipeline import abuse
 from bridge.pipeline.adhoc import Command, answer
 from bridge.pipeline.ids import new_id
 from bridge.pipeline.receive import Intake, Relayed, receive
-from bridge.policy.abuse import UserReport
+from bridge.policy.abuse_count import UserReport
 from bridge.policy.abuse_record import AbuseKind
 from bridge.policy.admit import WATERMARK
 from bridge.policy.stages import Stage

@@ -45,7 +45,7 @@ def test_what_users_report_is_listed_and_shown_as_what_it_is(cli: Any, users: An
     listed = cli("abuse", "list")
     assert listed.code == 0
     rows = sorted(line.split()[1:5] for line in listed.out.splitlines()[1:] if line)
-    assert rows == [["b.test", "spam", "2", "1"], [HOST, "spam", "1", "0"]]
+    assert rows == [["b.test", "spam", "2", "1"], [HOST, "spam", "1", "-"]]
     shown = cli("abuse", "show", "b.test")
     assert "spam@b.test: 2 reports, 1 may be passed on" in shown.out
     assert "(not to be passed on)" in shown.out
@@ -55,6 +55,7 @@ def test_what_users_report_is_listed_and_shown_as_what_it_is(cli: Any, users: An
     own = cli("abuse", "show", HOST)
     assert "an admin of this server" in own.out
     assert "It cannot be sent: it is about" in own.messages
+    assert "passed on" not in own.out + own.messages
     plain = cli("--json", "abuse", "show", "b.test")
     for hidden in ("alice", "bob"):
         assert hidden not in plain.out
@@ -134,3 +135,15 @@ def test_nobody_to_list_is_said_and_protected_names_need_a_second_yes(
     done = cli("--json", "abuse", "send", "b.test", "--list", "--yes-protected")
     assert (done.code, done.json()["listed"]) == (0, ["spam@b.test"])
     assert listed(cli).keys() == {"spam@b.test"}
+
+
+def test_somebody_in_a_room_is_shown_by_nick_with_a_warning(cli: Any, users: Any) -> None:
+    users(report(jid="room@muc.b.test/eve"), report(jid="phone@c.test/x"), report("bob", "phone@c.test"))
+    room = cli("abuse", "show", "muc.b.test")
+    assert "…/eve" in room.out
+    assert "this may be a room, not a person" in room.messages
+    both = cli("abuse", "show", "c.test")
+    assert "…/x" in both.out
+    assert "may be a room" not in both.messages
+    (one,) = cli("--json", "abuse", "show", "muc.b.test").json()["accused"]
+    assert (one["jid"], one["resources"], one["may_be_room"]) == ("room@muc.b.test", ["eve"], True)

@@ -1,12 +1,14 @@
 """Users' reports on a real store: counted once, sent by one yes, told to nobody else."""
 
 import asyncio
+import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, cast
 
 import pytest
+from pydantic import TypeAdapter
 
 from bridge.config import PolicySettings
 from bridge.errors import ConfigError
@@ -18,15 +20,15 @@ from bridge.pipeline.actors import Actor
 from bridge.pipeline.compose import Details, with_details
 from bridge.pipeline.drafts import Origin
 from bridge.policy import abuse, notice
-from bridge.policy.abuse import UserReport
-from bridge.policy.abuse_record import AbuseDraft, AbuseKind, DraftState
+from bridge.policy.abuse_count import UserReport
+from bridge.policy.abuse_record import AbuseDraft, AbuseKind, DraftState, Shortage
 from bridge.policy.approval import own_target
 from bridge.policy.change import Telling
 from bridge.policy.decisions import Mitigation, MitigationState, MitigationType
 from bridge.policy.disclosure import reread
 from bridge.policy.publish import NotAgreedError, published
 from bridge.policy.record import Interaction
-from bridge.store import keys, load
+from bridge.store import codec, keys, load
 from bridge.store.connect import Store
 from bridge.xep0268.model import Kind
 from bridge.xmpp import xml
@@ -98,7 +100,7 @@ async def test_a_thousand_reports_are_one_draft_and_one_notice(store: Store) -> 
         batch = [report(f"user{number}") for number in range(start, min(1000, start + 64))]
         await hear(store, *batch, webhook_id=f"w{start}")
     (draft,) = await drafts(store)
-    assert (draft.reports, draft.agreed) == (1000, 1000)
+    assert (draft.reports, draft.agreed, draft.more) == (500, 500, 500)
     assert await store.redis.zcard(keys.TIMERS) == 1
     waiting = await load.tallies(store, "a.test", Telling.NOTICE)
     assert [one.count for one in waiting] == [1]
@@ -242,3 +244,41 @@ async def test_what_nobody_reports_any_more_is_deleted_after_a_time(store: Store
     assert await stories.forget_drafts(store, "a.test", days=30, now=NOW + timedelta(days=29)) == 0
     assert await stories.forget_drafts(store, "a.test", days=30, now=NOW + timedelta(days=31)) == 1
     assert await drafts(store) == []
+
+
+async def test_where_all_places_are_taken_one_draft_of_one_user_goes_and_the_admins_are_told_once(
+    store: Store,
+) -> None:
+    for start in range(0, abuse.MAX_OPEN, 50):
+        batch = [
+            report(f"user{n}", f"x@d{n}.test", at=NOW - timedelta(hours=1) + timedelta(seconds=n))
+            for n in range(start, start + 50)
+        ]
+        await hear(store, *batch, webhook_id=f"w{start}")
+    assert await load.count(store, keys.abuse_drafts_open("a.test")) == abuse.MAX_OPEN
+    await hear(store, report("bob"), report("carol"), report("bob", "y@c.test"), webhook_id="more")
+    found = {one.domain for one in await stories.waiting(store, "a.test", limit=1000)}
+    assert len(found) == abuse.MAX_OPEN
+    assert {"b.test", "c.test", "d2.test"} <= found
+    assert not {"d0.test", "d1.test"} & found
+    await hear(store, report("bob", "z@e.test"), webhook_id="again")
+    waiting = [one for one in await load.tallies(store, "a.test", Telling.NOTICE) if one.peer == "a.test"]
+    assert [(one.kind, one.count) for one in waiting] == [(Shortage.NO_PLACE, 1)]
+    assert "more than is kept" in notice.text("a.test", Telling.NOTICE, waiting)
+    health = await load.health(store)
+    assert health.counters["abuse", "evicted"] == 3
+
+
+async def test_a_draft_of_the_release_before_is_read_and_counted_on(store: Store) -> None:
+    await hear(store, report(), webhook_id="w1")
+    (draft,) = await drafts(store)
+    plain = json.loads(TypeAdapter(AbuseDraft).dump_json(draft, exclude={"version"}))
+    for name in ("more", "last_at", "resources", "with_resource"):
+        del plain["accused"][0][name]
+    del plain["words"][0]["who"], plain["acted"]
+    key = keys.record_key(keys.abuse_draft(draft.id))
+    await store.redis.hset(key, "d", codec.pack(json.dumps(plain).encode()))
+    await hear(store, report("bob", "spam@b.test/x"), webhook_id="w2")
+    (after,) = await drafts(store)
+    (one,) = after.accused
+    assert (one.reports, one.resources, one.may_be_room) == (2, ("x",), False)

@@ -1,15 +1,18 @@
 """What users report becomes one draft; what leaves of it is what they agreed to, in our words."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from random import Random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.iodef.model import Restriction
-from bridge.policy import abuse
-from bridge.policy.abuse import Heard, State, UserReport, hear
+from bridge.policy import abuse, abuse_count
+from bridge.policy.abuse import State, hear
+from bridge.policy.abuse_count import Heard, UserReport
 from bridge.policy.abuse_record import AbuseDraft, AbuseKind, DraftState
 from bridge.policy.disclosure import Inquiries, audience
 from bridge.policy.trust import Trust
@@ -73,9 +76,138 @@ def test_a_flood_of_reports_by_many_is_one_draft_that_counts_them() -> None:
     state = heard(report(f"user{number}") for number in range(1000))
     (draft,) = state.drafts.values()
     assert state.opened == (draft.id,)
-    assert (draft.reports, draft.agreed, len(draft.accused)) == (1000, 1000, 1)
-    assert draft.reporters == abuse.MAX_REPORTERS  # told apart; the rest are only counted
+    most = abuse_count.MAX_REPORTERS
+    assert (draft.reports, draft.agreed, draft.reporters, len(draft.accused)) == (most, most, most, 1)
+    assert draft.more == 1000 - most  # not told apart, so for operators only
     assert draft.accused[0].jid == "spam@b.test"
+
+
+def test_nobody_counts_twice_in_what_leaves_however_many_report() -> None:
+    state = heard(report(f"user{number}") for number in range(600))
+    for hours in range(3):
+        later = NOW + timedelta(hours=hours)
+        outcomes = [hear(state, report(f"user{number}", at=later), now=later)[1] for number in (1, 599)]
+        assert outcomes == [Heard.REPEATED, Heard.BEYOND]
+        state = heard([report("user599", at=later)] * 5, state, now=later)
+    (draft,) = state.drafts.values()
+    assert draft.more == 100 + 15
+    (source,) = abuse.document(draft, with_words=True).sources
+    assert source.counters[0].value == abuse_count.MAX_REPORTERS
+    state, outcome = hear(
+        state, report("user599", "new@b.test"), now=later
+    )  # and others can be accused still
+    assert outcome is Heard.COUNTED
+
+
+def simulated(state: State, who: str, reports: Iterable[UserReport]) -> State:
+    """One user who reports as fast as the quota allows, for 26 hours."""
+    rows = iter(reports)
+    for hour in range(26):
+        now = NOW + timedelta(hours=hour)
+        state = heard((replace(next(rows), reporter=who, at=now) for _ in range(20)), state, now=now)
+    return state
+
+
+def test_one_user_cannot_fill_all_the_drafts_there_may_be() -> None:
+    state = simulated(
+        State(host="a.test", rules=Rules(), key=b"k"),
+        "mallory@a.test",
+        (report(jid=f"x@d{n}.test") for n in range(10**6)),
+    )
+    assert state.open == len(state.drafts) < 2 * abuse.MAX_OPENED_PER_DAY + 5
+    assert state.is_short  # what was refused is told
+    later = NOW + timedelta(hours=26)
+    state, outcome = hear(state, report("bob", at=later), now=later)
+    assert outcome is Heard.COUNTED
+    assert abuse.draft_id("a.test", "b.test", AbuseKind.SPAM) in state.drafts
+
+
+def test_one_user_cannot_hide_a_spammer_behind_others() -> None:
+    state = simulated(
+        State(host="a.test", rules=Rules(), key=b"k"),
+        "mallory@a.test",
+        (report(jid=f"{n}@b.test") for n in range(10**6)),
+    )
+    later = NOW + timedelta(hours=26)
+    state, outcome = hear(state, report("bob", at=later), now=later)
+    (draft,) = state.drafts.values()
+    assert outcome is Heard.COUNTED
+    assert "spam@b.test" in {one.jid for one in draft.accused}
+    assert len(draft.accused) == abuse_count.MAX_ACCUSED_ALONE + 1
+    assert draft.reports == 26 * 20 + 1  # none of the others is lost silently
+    assert state.evicted == 26 * 20 - abuse_count.MAX_ACCUSED_ALONE
+
+
+def test_where_there_is_no_place_what_one_user_says_gives_way_and_nothing_else() -> None:
+    shared = [report(who, f"{n}@b.test") for who in ("alice", "bob") for n in range(15)]
+    alone = [report(f"user{n}", f"one{n}@b.test", at=NOW + timedelta(seconds=n)) for n in range(35)]
+    state = heard([*shared, *alone])
+    (draft,) = state.drafts.values()
+    assert len(draft.accused) == abuse_count.MAX_ACCUSED
+    state = heard([report("carol", "new@b.test")], state)
+    after = {one.jid for one in state.drafts[draft.id].accused}
+    assert {one.jid for one in draft.accused} - after == {"one0@b.test"}
+    decided = abuse.settled(state.drafts[draft.id], DraftState.SENT, by="x", now=NOW + timedelta(hours=1))
+    state, outcome = hear(replace(state, drafts={draft.id: decided}), report("dave", "late@b.test"), now=NOW)
+    assert outcome is Heard.LEFT_OUT
+    assert {
+        one.jid for one in state.drafts[draft.id].accused
+    } == after  # what was sent is corrected, never lost
+
+
+def test_where_no_more_drafts_have_a_place_the_oldest_of_one_user_gives_way() -> None:
+    state = heard([report(), report("bob"), *(report("carol", f"x@d{n}.test", at=NOW) for n in range(3))])
+    full = replace(state, open=abuse.MAX_OPEN, opened=())
+    after, outcome = hear(full, report("dave", "y@new.test"), now=NOW)
+    assert (outcome, after.open, after.evicted, len(after.dropped)) == (Heard.COUNTED, abuse.MAX_OPEN, 1, 1)
+    domains = {one.domain for one in after.drafts.values()}
+    assert {"b.test", "new.test"} <= domains
+    assert len(domains) == 4
+    touched = {
+        name: abuse.settled(one, DraftState.SENT, by="x", now=NOW) for name, one in full.drafts.items()
+    }
+    kept = {name: replace(one, state=DraftState.OPEN) for name, one in touched.items()}
+    assert hear(replace(full, drafts=kept), report("dave", "y@new.test"), now=NOW)[1] is Heard.FULL
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(1, 12))
+def test_the_bounds_hold_and_nothing_gets_lost_whatever_users_send(random: Random, users: int) -> None:
+    state = State(host="a.test", rules=Rules(quota_reports_of_user_per_hour=10**6), key=b"k")
+    by_several: dict[str, set[str]] = {}
+    took = 0
+    for step in range(250):
+        who, whom = (
+            f"u{random.randrange(users)}",
+            f"{random.randrange(1, 13) * random.randrange(1, 30)}@b.test/{step}",
+        )
+        state, outcome = hear(state, report(who, whom, text="x", at=NOW + timedelta(seconds=step)), now=NOW)
+        took += outcome is not Heard.REPEATED
+        (draft,) = state.drafts.values()
+        for one in draft.accused:
+            assert len(set(one.reporters)) == len(one.reporters) == one.reports
+            if not one.is_alone:
+                by_several.setdefault(one.jid, set()).update(one.reporters)
+        alone = Counter(one.reporters for one in draft.accused if one.is_alone)
+        assert max(alone.values(), default=0) <= abuse_count.MAX_ACCUSED_ALONE
+        assert len(draft.accused) <= abuse_count.MAX_ACCUSED
+        assert len(draft.words) <= abuse_count.MAX_WORDS
+        assert by_several.keys() <= {one.jid for one in draft.accused}
+        assert draft.reports + draft.more == took
+
+
+def test_what_was_reported_in_a_room_is_shown_and_only_the_bare_address_leaves() -> None:
+    draft = draft_of(
+        report(jid="room@muc.c.test/Zoe", text="rude"),
+        *(report(f"user{n}", f"room@muc.c.test/{'x' * 400}{n}") for n in range(9)),
+    )
+    (one,) = draft.accused
+    assert one.may_be_room
+    assert one.resources == ("Zoe", "x" * abuse_count.MAX_RESOURCE_CHARACTERS)  # cut, they are the same
+    assert "xxx" not in told(draft, with_words=True)
+    assert "Zoe" not in told(draft, with_words=True)
+    (mixed,) = draft_of(report(jid="eve@c.test/phone"), report("bob", "eve@c.test")).accused
+    assert (mixed.may_be_room, mixed.resources) == (False, ("phone",))
 
 
 def test_a_user_counts_once_about_each_jid_and_only_within_the_quota() -> None:
@@ -101,10 +233,10 @@ def test_what_is_kept_is_bounded_whatever_users_send() -> None:
         for number in range(600)
     )
     (draft,) = state.drafts.values()
-    assert (len(draft.accused), draft.left_out, draft.reports) == (abuse.MAX_ACCUSED, 550, 600)
-    assert len(draft.words) == abuse.MAX_WORDS
-    assert max(len(one.text) for one in draft.words) == abuse.MAX_WORDS_CHARACTERS
-    assert len(draft.stanza_ids) == abuse.MAX_STANZA_IDS
+    assert (len(draft.accused), draft.left_out, draft.reports) == (abuse_count.MAX_ACCUSED, 550, 600)
+    assert len(draft.words) == abuse_count.MAX_WORDS
+    assert max(len(one.text) for one in draft.words) == abuse_count.MAX_WORDS_CHARACTERS
+    assert len(draft.stanza_ids) == abuse_count.MAX_STANZA_IDS
     state = replace(State(host="a.test", rules=Rules(), key=b"k"), open=abuse.MAX_OPEN)
     assert hear(state, report(), now=NOW)[1] is Heard.FULL
 

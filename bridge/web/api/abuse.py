@@ -34,6 +34,16 @@ class AccusedView(Out):
     agreed: int = Field(description="How many of these may be passed on to the accused server.")
     agreed_others: int = Field(description="How many of the latter may go to others as well.")
     is_admin: bool = Field(description="It is an admin of the host.")
+    more: int = Field(
+        description="Reports by users that are not told apart any more, and may be the same again; never sent."
+    )
+    resources: tuple[str, ...] = Field(
+        description="Some resources that users reported it with: in a room, nicks. Hostile text, never sent."
+    )
+    may_be_room: bool = Field(
+        description="All who reported it named a resource: it may be a room, and somebody in it is meant."
+    )
+    is_acted_on: bool = Field(description="It was suspended because of it.")
 
 
 class WordsView(Out):
@@ -65,6 +75,7 @@ class DraftView(Out):
     objection: str | None = Field(description="Why it cannot be sent.")
     reports: int
     agreed: int = Field(description="How many reports may be passed on to the accused server.")
+    more: int = Field(description="Reports beyond those; see `accused`.")
     reporters: int = Field(description="Different users, as far as they are told apart.")
     may_be_listed: tuple[str, ...] = Field(
         description="Accounts of which a user agreed that others be told; no others are listed with a yes."

@@ -374,6 +374,15 @@ async def test_one_button_sends_what_users_report_and_once(browse: Open, store: 
     assert [one.domain for one in await waiting(store, "a.test", limit=5)] == ["a.test"]
 
 
+async def test_who_was_reported_in_a_room_is_named_harmlessly_and_with_a_warning(
+    browse: Open, store: Store
+) -> None:
+    await hear(store, report(jid="room@muc.b.test/<b>eve"), report(jid="x@c.test"))
+    page = await (await (await browse(a=Role.APPROVER)).get("/")).text()
+    assert "…/&lt;b&gt;eve" in page
+    assert page.count("this may be a room, not a person") == 1
+
+
 async def test_one_button_sends_nothing_of_what_users_report(browse: Open, store: Store) -> None:
     await hear(store, report(may_go_to_origin=False))
     client = await browse(a=Role.APPROVER)
