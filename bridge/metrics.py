@@ -38,8 +38,8 @@ COUNTERS = {
         ("outcome",),
     ),
     "abuse": Description(
-        "Reports of users: counted, beyond, left-out, repeated, over-quota or full; drafts of them sent, dismissed; "
-        "drafts and addresses evicted.",
+        "Reports of users: counted, beyond, left-out, repeated, over-quota or full; drafts of them sent, dismissed or "
+        "acted on; drafts and addresses evicted.",
         ("outcome",),
     ),
     "feeds": Description("Readings of lists of others: changed, unchanged or failed.", ("outcome",)),

@@ -1,4 +1,4 @@
-"""`abuse list|show|send|dismiss`: what users of this server report about others (XEP-0377), and a yes or no to it.
+"""`abuse list|show|send|act|dismiss`: what users of this server report about others (XEP-0377), and a yes or no to it.
 
 House rule: what users wrote reaches the terminal only through `cell`.
 """
@@ -8,11 +8,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
+from bridge.cli import abuse_act
+from bridge.cli.abuse_find import drafts, find_one
 from bridge.cli.acting import actor, days, decided, now_utc
 from bridge.cli.arguments import Commands, UsageError, command, group
 from bridge.cli.lookalike import address_cell
 from bridge.cli.output import Exit, Terminal, cell, count, moment
-from bridge.cli.stored import NotFoundError, hosts_of, opened
+from bridge.cli.stored import hosts_of, opened
 from bridge.config import Settings, load_settings
 from bridge.errors import ConfigError
 from bridge.pipeline import abuse as stories
@@ -20,22 +22,20 @@ from bridge.pipeline import abuse_lists, feeds
 from bridge.pipeline.drafts import Origin
 from bridge.pipeline.ids import new_id
 from bridge.policy import abuse
+from bridge.policy import abuse_act as abuse_rules
 from bridge.policy.abuse_record import AbuseDraft, Accused, DraftState
 from bridge.policy.feed import Claim
 from bridge.policy.mitigation import ProtectedError
-from bridge.store import keys
-from bridge.store.connect import Store
 from bridge.webhooks.event import plain
 
 Named = Mapping[str, Sequence[Claim]]
 """The lists of others that name an address."""
 _LABEL = 12
-_MOST = 500
 
 
 def add(commands: Commands, common: argparse.ArgumentParser) -> None:
     """Declare the commands."""
-    inner = group(commands, common, "abuse", "what your users report: list, show, send, dismiss")
+    inner = group(commands, common, "abuse", "what your users report: list, show, send, act, dismiss")
     listing = command(inner, common, "list", list_drafts, "list what users report and waits for you")
     listing.add_argument("--all", action="store_true", help="also what you decided about")
     listing.add_argument("--host", help="only what users of this host report")
@@ -49,8 +49,9 @@ def add(commands: Commands, common: argparse.ArgumentParser) -> None:
     sending.add_argument(
         "--yes-protected", action="store_true", help="the second yes that listing protected names needs"
     )
+    acting = abuse_act.add(inner, common)
     dismissing = command(inner, common, "dismiss", dismiss, "say no: nothing is sent, and it is counted anew")
-    for parser in (showing, sending, dismissing):
+    for parser in (showing, sending, acting, dismissing):
         parser.add_argument("id", metavar="ID", help="its id, or enough of its beginning, or the domain")
         parser.add_argument("--host", help="only of users of this host")
 
@@ -80,32 +81,7 @@ def list_drafts(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 async def _list(settings: Settings, hosts: Sequence[str], *, is_all: bool) -> list[AbuseDraft]:
     async with opened(settings) as store:
-        return await _drafts(store, hosts, is_all=is_all)
-
-
-async def _drafts(store: Store, hosts: Sequence[str], *, is_all: bool) -> list[AbuseDraft]:
-    index = keys.abuse_drafts if is_all else keys.abuse_drafts_open
-    found = [one for host in hosts for one in await stories.listed(store, index(host), limit=_MOST)]
-    return sorted(found, key=lambda one: one.last_at, reverse=True)
-
-
-async def _find(store: Store, settings: Settings, arguments: argparse.Namespace) -> AbuseDraft:
-    hosts = hosts_of(settings, arguments.host)
-    wanted = arguments.id.strip().casefold()
-    if not wanted:
-        raise UsageError("ID is empty; see: incident-bridge abuse list")
-    known = await _drafts(store, hosts, is_all=True)
-    about = [one for one in known if one.domain == wanted]
-    found = [one for one in about if one.state is DraftState.OPEN] or about
-    found = found or [one for one in known if one.id.startswith(wanted)]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise NotFoundError(
-            f"nothing that users report is called {wanted}; see: incident-bridge abuse list --all"
-        )
-    ids = "\n".join(f"  {one.id}  {one.kind}  {one.domain}" for one in found)
-    raise NotFoundError(f"several are called {wanted}; type more of the id:\n{ids}")
+        return await drafts(store, hosts, is_all=is_all)
 
 
 def show(arguments: argparse.Namespace, terminal: Terminal) -> int:
@@ -121,7 +97,7 @@ def show(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 async def _show(settings: Settings, arguments: argparse.Namespace) -> tuple[AbuseDraft, Named]:
     async with opened(settings) as store:
-        draft = await _find(store, settings, arguments)
+        draft = await find_one(store, settings, arguments)
         return draft, (await feeds.about(store, [draft]))[draft.id]
 
 
@@ -172,6 +148,8 @@ def _told_of(draft: AbuseDraft, one: Accused) -> list[str]:
         found.append(f"{one.agreed} may be passed on")
     if one.is_admin:
         found.append("an admin of this server")
+    if one.jid in draft.acted:
+        found.append("you suspended it")
     return found
 
 
@@ -191,6 +169,14 @@ def _advise(draft: AbuseDraft, terminal: Terminal) -> None:
             terminal.say(f"Yes, and list {also} for others to load: add --list")
     else:
         terminal.say(f"It cannot be sent: {cell(why)}")
+    if (
+        draft.is_own
+        and abuse_rules.objection(draft, {draft.domain}) is None
+        and abuse_rules.suspendable(draft, ())
+    ):
+        terminal.say(
+            f"To suspend an account: incident-bridge abuse act {draft.id[:8]} --suspend JID --preview"
+        )
     if draft.state is DraftState.OPEN:
         terminal.say(f"No: incident-bridge abuse dismiss {draft.id[:8]}")
 
@@ -233,7 +219,7 @@ async def _send(settings: Settings, arguments: argparse.Namespace) -> tuple[Abus
     end = None if arguments.list_days is None else now + timedelta(days=arguments.list_days)
     wish = abuse_lists.Wish(rules=settings.policy, expires_at=end, second_yes=arguments.yes_protected)
     async with opened(settings) as store:
-        draft = await _find(store, settings, arguments)
+        draft = await find_one(store, settings, arguments)
         origin = Origin(host=draft.host, to=(), now=now, new_id=new_id, actor=actor())
         await stories.send(
             store,
@@ -259,5 +245,5 @@ def dismiss(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 async def _dismiss(settings: Settings, arguments: argparse.Namespace) -> AbuseDraft:
     async with opened(settings) as store:
-        draft = await _find(store, settings, arguments)
+        draft = await find_one(store, settings, arguments)
         return await decided(stories.dismiss(store, draft.id, actor=actor(), now=now_utc()))

@@ -155,6 +155,10 @@ def print_approval(one: Approval, terminal: Terminal) -> None:
         ("On", one.host),
         ("Incident", one.incident_id),
         ("Named by", " ".join(one.feeds)),
+        (
+            "Reported",
+            f"by your users; see: incident-bridge abuse show {one.draft_id[:8]}" if one.draft_id else "",
+        ),
         ("State", one.state),
         ("Since", moment(one.created_at)),
         ("Expires", moment(one.expires_at) if one.state is ApprovalState.OPEN else ""),

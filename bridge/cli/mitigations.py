@@ -127,6 +127,10 @@ def _fields(one: Mitigation) -> tuple[tuple[str, object], ...]:
         ("Approval", one.approval_id),
         ("Incident", one.incident_id),
         ("Named by", " ".join(one.feeds)),
+        (
+            "Reported",
+            f"by your users; see: incident-bridge abuse show {one.draft_id[:8]}" if one.draft_id else "",
+        ),
     )
 
 
@@ -178,6 +182,11 @@ def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
     one = asyncio.run(_act(settings, arguments))
     if not arguments.preview:
         return finish(one, arguments, terminal)
+    return say_preview(one, terminal)
+
+
+def say_preview(one: Approval, terminal: Terminal) -> int:
+    """Say what it would touch; nothing was done."""
     if terminal.is_json:
         terminal.json({"targets": plain(one.targets)})
         return Exit.OK

@@ -16,7 +16,7 @@ from bridge.policy import events, lanes
 from bridge.policy import mitigation as rules_of
 from bridge.policy.approval import protect, touched
 from bridge.policy.change import Change, Put, Timer
-from bridge.policy.decisions import Approval, ApprovalState, Mitigation, Target
+from bridge.policy.decisions import Approval, ApprovalState, Grounds, Mitigation, Target
 from bridge.policy.mitigation import Yes, about
 from bridge.policy.record import Incident, Interaction, Outcome, Peer
 from bridge.policy.trust import Trust
@@ -150,11 +150,11 @@ async def act(
     return await _do(store, made, yes, rules)
 
 
-async def act_on_feeds(
+async def act_on(
     store: Store,
     host: str,
-    target: Target,
-    feeds: Sequence[str],
+    targets: Sequence[Target],
+    grounds: Grounds,
     *,
     approval_id: str,
     actor: Actor,
@@ -163,24 +163,27 @@ async def act_on_feeds(
     expires_at: datetime | None = None,
     second_yes: bool = False,
     reason: str = "",
+    more: Change | None = None,
 ) -> Approval:
-    """Do something because lists of others name the target; there is no incident. For the rest see `act`.
+    """Do something where there is no incident. For the rest see `act`.
 
     Args:
         store: where it lies.
         host: on which host.
-        target: made by `policy.approval.own_target`.
-        feeds: the lists that name it.
+        targets: made by `policy.approval.own_target`.
+        grounds: why.
         approval_id: see `act`, as for all that follows.
         actor: who does it.
         rules: the operator's.
         now: the time.
-        expires_at: when the mitigation ends.
+        expires_at: when the mitigations end.
         second_yes: protected names are meant too.
         reason: for people.
+        more: what is written with it.
 
     Raises:
-        ProtectedError: without a second yes.
+        ConfigError: no target, or too many; ProtectedError: without a second yes.
+        ConflictError: what `more` is about changed meanwhile.
     """
     made = Approval(
         id=approval_id,
@@ -188,21 +191,25 @@ async def act_on_feeds(
         incident_id="",
         request=None,
         requester="",
-        targets=(target,),
+        targets=tuple(targets),
         created_at=now,
         expires_at=now,
-        feeds=tuple(feeds),
+        feeds=grounds.feeds,
+        draft_id=grounds.draft_id,
     )
     yes = _yes(actor, rules, now=now, expires_at=expires_at, is_second=second_yes, reason=reason)
-    return await _do(store, made, yes, rules)
+    return await _do(store, made, yes, rules, more)
 
 
-async def _do(store: Store, made: Approval, yes: Yes, rules: Rules) -> Approval:
+async def _do(store: Store, made: Approval, yes: Yes, rules: Rules, more: Change | None = None) -> Approval:
     ready = await protected_now(store, made, rules)
     after, change = accept(None, ready, rules_of.chosen(ready, None), yes, None)
-    if await _is_first(store, change):
+    if await _is_first(store, change + (more or Change())):
         return after
-    return await loaded(store, made.id)  # it was stored, and the answer got lost
+    before = await stored(store, made.id)
+    if before is None:
+        raise ConflictError("it changed meanwhile; try again")
+    return before  # it was stored, and the answer got lost
 
 
 async def lift(
@@ -277,11 +284,17 @@ async def loaded(store: Store, approval_id: str) -> Approval:
     Raises:
         ConfigError: it is gone.
     """
-    name = keys.approval(approval_id)
-    known = (await load.fetch(store, names=[name])).records[name]
-    if not isinstance(known, Approval):
+    known = await stored(store, approval_id)
+    if known is None:
         raise ConfigError(f"approval {approval_id} is gone from the store")
     return known
+
+
+async def stored(store: Store, approval_id: str) -> Approval | None:
+    """Load an approval, if it is there."""
+    name = keys.approval(approval_id)
+    known = (await load.fetch(store, names=[name])).records[name]
+    return known if isinstance(known, Approval) else None
 
 
 def _yes(

@@ -24,7 +24,7 @@ from bridge.policy.abuse_record import AbuseDraft
 from bridge.policy.approval import own_target
 from bridge.policy.change import Change, Put, Sent
 from bridge.policy.compare import UNDECIDED, domains_of, standing
-from bridge.policy.decisions import Approval, Mitigation, MitigationType
+from bridge.policy.decisions import Approval, Grounds, Mitigation, MitigationType
 from bridge.policy.feed import Claim, Proposals
 from bridge.policy.feed_record import Feed, FeedNames
 from bridge.policy.record import Peer, derived_id
@@ -380,8 +380,8 @@ async def block(
         ConfigError: it is no domain, no list names it, or it is decided about already.
         ProtectedError: it needs a second yes.
     """
-    before = (await load.fetch(store, names=[keys.approval(approval_id)])).records[keys.approval(approval_id)]
-    if isinstance(before, Approval):
+    before = await approve.stored(store, approval_id)
+    if before is not None:
         return before  # it was stored, and the answer got lost
     target = own_target(host, MitigationType.BLOCK, address=domain)
     bare = target.fields["domain"]
@@ -391,11 +391,11 @@ async def block(
     said = await _standing(store, host, bare, own=own, rules=rules, now=now)
     if said not in UNDECIDED:
         raise ConfigError(f"{shown(bare)} is {said} on {host} already")
-    return await approve.act_on_feeds(
+    return await approve.act_on(
         store,
         host,
-        target,
-        [one.url for one in by],
+        [target],
+        Grounds(feeds=tuple(one.url for one in by)),
         approval_id=approval_id,
         actor=actor,
         rules=rules,

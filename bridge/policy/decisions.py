@@ -94,6 +94,19 @@ class Target:
     mitigation_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grounds:
+    """Why an operator acts where there is no incident.
+
+    Attributes:
+        feeds: lists of others that name the target.
+        draft_id: what users of the host reported, see `abuse_record.AbuseDraft`; "": nothing.
+    """
+
+    feeds: tuple[str, ...] = ()
+    draft_id: str = ""
+
+
 class ApprovalState(StrEnum):
     """How far an approval got."""
 
@@ -120,8 +133,7 @@ class Approval:
         had_second_yes: whether the operator said yes to protected names.
         is_automatic: a rule said yes (`policy.approve_automatically`).
         reason: for people: why it was declined, or done.
-        feeds: the lists of others that named the target when an operator said yes because of that; then there is no
-            incident.
+        feeds, draft_id: what an operator said yes because of where there is no incident, see `Grounds`.
         is_unlisted: what follows is on no list that others load: the users whose reports the incident is made of
             agreed that one server be told, and nobody else.
     """
@@ -143,6 +155,7 @@ class Approval:
     is_automatic: bool = False
     reason: str = ""
     feeds: tuple[str, ...] = ()
+    draft_id: str = ""
     is_unlisted: bool = False
     version: int = 0
 
@@ -172,7 +185,7 @@ class Mitigation:
         ended_at: when it was lifted, expired or failed.
         failure: what went wrong last.
         note: what an operator should know of how it ended.
-        incident_id, feeds: what it is about, as in `Approval`; so is `is_unlisted`.
+        incident_id, feeds, draft_id: what it is about, as in `Approval`; so is `is_unlisted`.
     """
 
     id: str
@@ -196,6 +209,7 @@ class Mitigation:
     failure: str = ""
     note: str = ""
     feeds: tuple[str, ...] = ()
+    draft_id: str = ""
     is_unlisted: bool = False
     version: int = 0
 

@@ -151,7 +151,6 @@ def _mitigation(approval: Approval, target: Target, yes: Yes) -> Mitigation:
     if target.type is None:
         raise ValueError(f"nothing can be done about {target.address}")
     asked = f"asked for by {approval.requester}, " if approval.requester else ""
-    about_what = f"incident {approval.incident_id}" if approval.incident_id else _named_by(approval.feeds)
     return Mitigation(
         id=derived_id("mitigation", approval.id, about(target.type, target.fields)),
         host=approval.host,
@@ -164,14 +163,17 @@ def _mitigation(approval: Approval, target: Target, yes: Yes) -> Mitigation:
         asked_at=yes.at,
         expires_at=yes.expires_at,
         by=yes.by,
-        reason=_short(f"{asked}{about_what}, approved by {yes.by}"),
+        reason=_short(f"{asked}{_grounds(approval)}, approved by {yes.by}"),
         feeds=approval.feeds,
         is_unlisted=approval.is_unlisted,
+        draft_id=approval.draft_id,
     )
 
 
-def _named_by(feeds: Sequence[str]) -> str:
-    return f"named by {count(len(feeds), 'list')}"
+def _grounds(approval: Approval) -> str:
+    if approval.incident_id:
+        return f"incident {approval.incident_id}"
+    return "reported by users" if approval.draft_id else f"named by {count(len(approval.feeds), 'list')}"
 
 
 def _short(text: str) -> str:

@@ -110,7 +110,7 @@ def approval_page(one: Approval) -> list[str]:
     """One approval whole: who asks for what, what that would touch, what came of it."""
     found = [
         f"Asked by {with_ascii(one.requester)}" if one.requester else "Done unasked",
-        f"Incident: {one.incident_id}" if one.incident_id else short(f"Named by {' '.join(one.feeds)}"),
+        _grounds(one),
         f"State: {one.state}",
     ]
     if one.decided_by:
@@ -121,6 +121,12 @@ def approval_page(one: Approval) -> list[str]:
         found += target_lines(target)
     rest = len(one.targets) - _MOST_EACH
     return found + ([f"and {rest} more"] if rest > 0 else [])
+
+
+def _grounds(one: Approval) -> str:
+    if one.incident_id:
+        return f"Incident: {one.incident_id}"
+    return "Your users reported it" if one.draft_id else short(f"Named by {' '.join(one.feeds)}")
 
 
 def target_lines(target: Target) -> list[str]:

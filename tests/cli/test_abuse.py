@@ -147,3 +147,26 @@ def test_somebody_in_a_room_is_shown_by_nick_with_a_warning(cli: Any, users: Any
     assert "may be a room" not in both.messages
     (one,) = cli("--json", "abuse", "show", "muc.b.test").json()["accused"]
     assert (one["jid"], one["resources"], one["may_be_room"]) == ("room@muc.b.test", ["eve"], True)
+
+
+def test_an_own_account_that_users_reported_is_suspended_and_nobody_else(cli: Any, users: Any) -> None:
+    admin, eve = f"admin@{HOST}", f"eve@{HOST}"
+    users(
+        report("carol", admin, is_own=True, is_admin=True),
+        report(jid=eve, is_own=True),
+        report(jid="x@c.test"),
+    )
+    assert "abuse act" in cli("abuse", "show", HOST).messages
+    assert "abuse act" not in cli("abuse", "show", "c.test").messages
+    assert cli("abuse", "act", HOST).code == 2
+    refused = cli("abuse", "act", HOST, "--suspend", admin)
+    assert (refused.code, "is an admin of this server" in refused.messages) == (2, True)
+    assert cli("abuse", "act", HOST, "--suspend", admin, "--preview").code == 2
+    assert cli("abuse", "act", "c.test", "--suspend", "x@c.test").code == 2
+    done = cli("--json", "abuse", "act", HOST, "--suspend", eve, "--days", "3", "--reason", "spam")
+    assert done.code == 0
+    draft, approval = done.json()["draft_id"], done.json()["id"]
+    assert "by your users; see: incident-bridge" in cli("approvals", "show", approval).out
+    mitigation = done.json()["targets"][0]["mitigation_id"]
+    assert f"abuse show {draft[:8]}" in cli("mitigations", "show", mitigation).out
+    assert f"{eve}: 1 report, you suspended it" in cli("abuse", "show", HOST).out

@@ -14,21 +14,25 @@ from bridge.config import PolicySettings
 from bridge.errors import ConfigError
 from bridge.iodef.model import Severity
 from bridge.pipeline import abuse as stories
-from bridge.pipeline import approve, originate, publish
+from bridge.pipeline import abuse_act, approve, originate, publish
 from bridge.pipeline.abuse import Hearing
 from bridge.pipeline.actors import Actor
 from bridge.pipeline.compose import Details, with_details
 from bridge.pipeline.drafts import Origin
+from bridge.pipeline.publish import published_by
 from bridge.policy import abuse, notice
+from bridge.policy.abuse_act import NotMeantError
 from bridge.policy.abuse_count import UserReport
 from bridge.policy.abuse_record import AbuseDraft, AbuseKind, DraftState, Shortage
 from bridge.policy.approval import own_target
-from bridge.policy.change import Telling
-from bridge.policy.decisions import Mitigation, MitigationState, MitigationType
+from bridge.policy.change import Change, Put, Telling
+from bridge.policy.decisions import Approval, Mitigation, MitigationState, MitigationType
 from bridge.policy.disclosure import reread
+from bridge.policy.mitigation import ProtectedError
 from bridge.policy.publish import NotAgreedError, published
 from bridge.policy.record import Interaction
 from bridge.store import codec, keys, load
+from bridge.store.commit import commit
 from bridge.store.connect import Store
 from bridge.xep0268.model import Kind
 from bridge.xmpp import xml
@@ -282,3 +286,81 @@ async def test_a_draft_of_the_release_before_is_read_and_counted_on(store: Store
     (after,) = await drafts(store)
     (one,) = after.accused
     assert (one.reports, one.resources, one.may_be_room) == (2, ("x",), False)
+
+
+@dataclass(frozen=True)
+class Policy:
+    mitigation_days: int = 7
+    protected: frozenset[str] = frozenset()
+
+
+async def suspend(store: Store, draft: AbuseDraft, *accounts: str, **more: Any) -> Approval:
+    given: dict[str, Any] = {
+        "hosts": {"a.test"},
+        "admins": {"boss@a.test"},
+        "approval_id": "p1",
+        "actor": ACTOR,
+        "rules": Policy(),
+        "now": NOW,
+    }
+    return await abuse_act.suspend(store, draft.id, accounts, **{**given, **more})
+
+
+async def test_an_account_of_ours_that_users_reported_is_suspended_on_a_yes_and_listed_nowhere(
+    store: Store,
+) -> None:
+    mine = [report(who, "eve@a.test", is_own=True, may_go_to_others=True) for who in ("alice", "bob")]
+    await hear(store, *mine, webhook_id="w1")
+    (draft,) = await drafts(store)
+    made = await suspend(store, draft, "Eve@a.test/phone")
+    assert (made.incident_id, made.draft_id, made.host) == ("", draft.id, "a.test")
+    (target,) = made.targets
+    name = keys.mitigation(target.mitigation_id or "")
+    one = (await load.fetch(store, names=[name])).records[name]
+    assert isinstance(one, Mitigation)
+    assert (one.target, one.draft_id) == ({"account": "eve@a.test"}, draft.id)
+    assert one.reason == "reported by users, approved by admin@a.test"
+    again = await suspend(store, draft, "eve@a.test")  # the same yes again
+    assert replace(again, version=made.version) == made
+    (after,) = await drafts(store)
+    assert (after.state, after.acted, after.may_be_dropped) == (DraftState.OPEN, ("eve@a.test",), False)
+    applied = replace(one, state=MitigationState.APPLIED, applied_at=NOW)
+    await commit(store, Change(puts=(Put(one, applied),)))
+    assert (await published_by(store, "a.test", now=NOW)).entries == ()
+    await hear(store, report("carol", "eve@a.test", is_own=True), webhook_id="w2")
+    assert (await drafts(store))[0].acted == ("eve@a.test",)
+
+
+@pytest.mark.parametrize(
+    ("account", "why"),
+    [
+        ("admin@a.test", "is an admin of this server"),
+        ("boss@a.test", "is an admin of this server"),
+        ("other@a.test", "is not among those"),
+        ("eve@b.test", "is not an account on a.test"),
+        ("a.test", "is not an account on a.test"),
+        ("a..b", "is not a JID"),
+    ],
+)
+async def test_nobody_else_is_suspended_so_least_of_all_an_admin(
+    store: Store, account: str, why: str
+) -> None:
+    named = ("eve@a.test", "boss@a.test")
+    rest = [report(jid=one, is_own=True) for one in named]
+    await hear(store, report(jid="admin@a.test", is_own=True, is_admin=True), *rest)
+    (draft,) = await drafts(store)
+    with pytest.raises(NotMeantError, match=why):
+        await suspend(store, draft, "eve@a.test", account)
+    assert await load.count(store, keys.mitigations("a.test")) == 0
+    with pytest.raises(ProtectedError):
+        await suspend(store, draft, "eve@a.test", rules=Policy(protected=frozenset({"eve@a.test"})))
+    await stories.dismiss(store, draft.id, actor=ACTOR, now=NOW)
+    with pytest.raises(ConfigError, match="it was dismissed"):
+        await suspend(store, draft, "eve@a.test")
+
+
+async def test_nothing_is_suspended_because_of_a_draft_about_another_server(store: Store) -> None:
+    await hear(store, report())
+    (draft,) = await drafts(store)
+    with pytest.raises(ConfigError, match="no host of yours"):
+        await suspend(store, draft, "spam@b.test")

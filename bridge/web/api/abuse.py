@@ -4,24 +4,27 @@ House rule: who reported is in no answer; sending takes the scope `approve`.
 """
 
 from datetime import datetime
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
 from bridge.errors import ConfigError, ConflictError
 from bridge.pipeline import abuse as stories
-from bridge.pipeline import abuse_lists
+from bridge.pipeline import abuse_act, abuse_lists
 from bridge.pipeline.drafts import Origin
 from bridge.policy import abuse
+from bridge.policy.abuse_act import NotMeantError
 from bridge.policy.abuse_record import AbuseDraft, AbuseKind, DraftState
+from bridge.policy.approval import MAX_TARGETS
 from bridge.policy.consumers import Scope
 from bridge.policy.mitigation import ProtectedError
 from bridge.policy.record import Record
 from bridge.store import keys
 from bridge.web.api import paging
-from bridge.web.api.model import Body, Domain, Out, PageQuery
+from bridge.web.api.approvals import Address, ApprovalView, End, SecondYes, end_of
+from bridge.web.api.model import Body, Domain, Out, PageQuery, Text
 from bridge.web.api.published import check_end
-from bridge.web.api.router import Answer, Call, Route, invalid, not_found
+from bridge.web.api.router import PREFIX, Answer, Call, Route, invalid, not_found
 
 TAG: Final = "abuse"
 
@@ -143,6 +146,20 @@ class SendDraftBody(Body):
         return self
 
 
+class ActDraftBody(Body):
+    """Whom to suspend."""
+
+    accounts: tuple[Address, ...] = Field(
+        min_length=1,
+        max_length=MAX_TARGETS,
+        strict=False,
+        description="Accounts of ours that are among `accused`; an admin never.",
+    )
+    expires_at: End = None
+    second_yes: SecondYes = False
+    reason: Annotated[Text, Field(max_length=1000)] = Field(default="", description="For yourselves.")
+
+
 async def list_drafts(call: Call) -> Answer:
     """A page of drafts."""
     query: DraftsQuery = call.query
@@ -205,6 +222,33 @@ async def send_draft(call: Call) -> Answer:
     return Answer(body=SentDraftView.with_listed(after, await abuse_lists.listed(call.store, after)))
 
 
+async def act_on_draft(call: Call) -> Answer:
+    """Suspend accounts of ours."""
+    draft, body = await known_draft(call), call.body
+    try:
+        after = await abuse_act.suspend(
+            call.store,
+            draft.id,
+            body.accounts,
+            hosts=call.hosts,
+            admins=abuse_act.admins_of(call.service.settings.hosts, draft),
+            approval_id=call.new_id(),
+            actor=call.actor,
+            rules=call.service.settings.policy,
+            now=call.now,
+            expires_at=end_of(call, body.expires_at),
+            second_yes=body.second_yes,
+            reason=body.reason,
+        )
+    except ProtectedError as error:
+        raise invalid("second_yes", str(error)) from None
+    except NotMeantError as error:
+        raise invalid("accounts", str(error)) from None
+    except ConfigError as error:
+        raise ConflictError(str(error)) from None
+    return Answer(body=ApprovalView.of(after), headers={"Location": f"{PREFIX}/approvals/{after.id}"})
+
+
 async def dismiss_draft(call: Call) -> Answer:
     """Say no."""
     draft = await known_draft(call)
@@ -247,6 +291,19 @@ ROUTES: Final = (
         tag=TAG,
         body=SendDraftBody,
         answer=SentDraftView,
+    ),
+    Route(
+        method="POST",
+        path="/abuse/{id}/act",
+        scope=Scope.APPROVE,
+        handler=act_on_draft,
+        summary="Suspend accounts of ours that users reported",
+        description="It is carried out at once; no other server is told, and it is on no list. 409 where the draft is "
+        "not about a host of yours, or was decided about before.",
+        tag=TAG,
+        body=ActDraftBody,
+        answer=ApprovalView,
+        status=201,
     ),
     Route(
         method="POST",

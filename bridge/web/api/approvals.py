@@ -76,10 +76,11 @@ class ApprovalView(Out):
 
     id: str = Field(description="That of the request's interaction, if there is one.")
     host: str
-    incident_id: str = Field(description="Empty: lists of others named the target, see `feeds`.")
+    incident_id: str = Field(description="Empty: there is none, see `feeds` and `draft_id`.")
     feeds: tuple[str, ...] = Field(
         description="The lists that named it when that was decided because of them."
     )
+    draft_id: str = Field(description="What users reported, where that is why; see `/abuse/{id}`.")
     request: str | None = Field(
         description="The interaction that asks for it; null: an operator acts unasked."
     )
@@ -206,7 +207,7 @@ async def approve(call: Call) -> Answer:
             actor=call.actor,
             rules=call.service.settings.policy,
             now=call.now,
-            expires_at=_end(call, body.expires_at),
+            expires_at=end_of(call, body.expires_at),
             second_yes=body.second_yes,
         )
     except ProtectedError as error:
@@ -216,7 +217,7 @@ async def approve(call: Call) -> Answer:
     return Answer(body=ApprovalView.of(after))
 
 
-def _end(call: Call, at: datetime | None) -> datetime | None:
+def end_of(call: Call, at: datetime | None) -> datetime | None:
     """When it is to end, if that can be."""
     if at is not None and not call.now < at <= call.now + _LONGEST:
         raise invalid("expires_at", "must lie in the future, at most ten years from now")
@@ -250,7 +251,7 @@ async def act(call: Call) -> Answer:
             actor=call.actor,
             rules=call.service.settings.policy,
             now=call.now,
-            expires_at=_end(call, body.expires_at),
+            expires_at=end_of(call, body.expires_at),
             second_yes=body.second_yes,
             reason=body.reason,
         )

@@ -28,10 +28,11 @@ class MitigationView(Out):
     state: MitigationState
     is_active: bool = Field(description="Whether it is in force, or about to begin or end.")
     action: str = Field(description="What was asked for, in IODEF's words.")
-    incident_id: str = Field(description="Empty: lists of others named the target, see `feeds`.")
+    incident_id: str = Field(description="Empty: there is none, see `feeds` and `draft_id`.")
     feeds: tuple[str, ...] = Field(
         description="The lists that named it when that was decided because of them."
     )
+    draft_id: str = Field(description="What users reported, where that is why; see `/abuse/{id}`.")
     approval_id: str
     by: str = Field(description="Who approved it.")
     reason: str

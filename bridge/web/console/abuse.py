@@ -10,7 +10,7 @@ from bridge.errors import ConfigError, ConflictError
 from bridge.pipeline import abuse as stories
 from bridge.pipeline import abuse_lists, feeds
 from bridge.pipeline.drafts import Origin
-from bridge.policy import abuse
+from bridge.policy import abuse, abuse_act
 from bridge.policy.abuse_record import AbuseDraft
 from bridge.policy.mitigation import ProtectedError
 from bridge.policy.publish import ListFullError
@@ -88,6 +88,8 @@ async def cards(
             "draft": draft,
             "headline": abuse.headline(draft),
             "objection": abuse.objection(draft),
+            "may_act": abuse_act.objection(draft, visit.hosts) is None
+            and bool(abuse_act.suspendable(draft, ())),
             "listable": listable[draft.id],
             "named": named[draft.id],
             "is_protected": visit.query("protected") == draft.id,

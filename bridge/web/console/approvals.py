@@ -97,6 +97,7 @@ async def _page(
         status=status,
         approval=one,
         incident=await find.incident(visit.store, one.incident_id, visit.hosts),
+        has_draft=bool(one.draft_id and await find.records(visit.store, [keys.abuse_draft(one.draft_id)])),
         peer=await find.peer(visit.store, one.host, one.requester) if one.requester else None,
         headline=headline(one),
         offered=[each for each in shown if each.state is TargetState.OFFERED],

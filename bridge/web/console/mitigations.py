@@ -1,6 +1,7 @@
 """What is done on our server: in force, failed, over; and taking it back."""
 
 from datetime import timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlencode
@@ -10,11 +11,11 @@ from aiohttp import web
 from bridge.errors import ConflictError
 from bridge.pipeline import approve as stories
 from bridge.policy.approval import own_target
-from bridge.policy.decisions import Approval, Mitigation, MitigationState, Target
+from bridge.policy.decisions import Approval, Grounds, Mitigation, MitigationState, Target
 from bridge.policy.effects import effects
 from bridge.policy.lookalike import with_ascii
 from bridge.policy.mitigation import may_be_lifted
-from bridge.policy.record import derived_id
+from bridge.policy.record import Incident, derived_id
 from bridge.policy.words import moment
 from bridge.store import keys
 from bridge.web.console import find, lists
@@ -94,6 +95,7 @@ async def _page(
         said_state=STATES[one.state],
         approval=approval,
         incident=await find.incident(visit.store, one.incident_id, visit.hosts),
+        has_draft=bool(one.draft_id and await find.records(visit.store, [keys.abuse_draft(one.draft_id)])),
         effects=effects(target) if target else (),
         may_be_lifted=may_be_lifted(one),
         has_lift_failed=one.state is MitigationState.FAILED and bool(one.lifted_by),
@@ -125,31 +127,41 @@ async def begin_again(visit: Visit) -> web.Response:
     known = await _known(visit)
     visit.acting(known.host)
     incident = await find.incident(visit.store, known.incident_id, visit.hosts)
-    if incident is None or known.state is not MitigationState.FAILED or known.lifted_by:
+    is_gone = bool(known.incident_id) and incident is None
+    if is_gone or known.state is not MitigationState.FAILED or known.lifted_by:
         text = "There is nothing to try again. Nothing was done."
         return await _page(visit, known, problem=text, status=HTTPStatus.CONFLICT)
     fields = known.target
     address = fields.get("account") or fields.get("domain") or fields.get("jid") or ""
     target = own_target(known.host, known.type, address=address, room=fields.get("room", ""))
     found = await find.records(visit.store, [keys.approval(known.approval_id)])
-    after = await stories.act(
-        visit.store,
-        incident,
-        [target],
+    had_second_yes = any(
+        each.mitigation_id == known.id and bool(each.second_yes)
+        for one in found
+        if isinstance(one, Approval)
+        for each in one.targets
+    )
+    after = await _done_again(visit, known, incident, target, second_yes=had_second_yes)
+    return visit.back(f"/approvals/{after.id}", "approved")
+
+
+async def _done_again(
+    visit: Visit, known: Mitigation, incident: Incident | None, target: Target, *, second_yes: bool
+) -> Approval:
+    if incident is not None:
+        do = partial(stories.act, visit.store, incident, [target])
+    else:
+        grounds = Grounds(feeds=known.feeds, draft_id=known.draft_id)
+        do = partial(stories.act_on, visit.store, known.host, [target], grounds)
+    return await do(
         approval_id=derived_id("again", known.id, str(known.revision)),
         actor=visit.actor,
         rules=visit.service.settings.policy,
         now=visit.now,
         expires_at=known.expires_at if known.expires_at > visit.now + _SOON else None,
-        second_yes=any(
-            each.mitigation_id == known.id and bool(each.second_yes)
-            for one in found
-            if isinstance(one, Approval)
-            for each in one.targets
-        ),
+        second_yes=second_yes,
         reason=f"mitigation {known.id} failed, and is tried again",
     )
-    return visit.back(f"/approvals/{after.id}", "approved")
 
 
 def routes() -> list[web.RouteDef]:

@@ -7,6 +7,7 @@ from aiohttp import web
 from bridge.web.console import (
     about,
     abuse,
+    abuse_act,
     acting,
     answer,
     approvals,
@@ -33,6 +34,7 @@ PAGES: Final = (
     answer,
     inbox,
     abuse,
+    abuse_act,
     approvals,
     incidents,
     incident,

@@ -89,3 +89,29 @@ async def test_what_cannot_be_listed_names_the_field_and_nothing_is_sent(api: Ap
     assert (await api("GET", f"/abuse/{one['id']}")).body["state"] == "open"
     body = {"list_accounts": True, "second_yes": True}
     assert (await api("POST", f"/abuse/{one['id']}/send", body)).body["listed"] == ["spam@b.test"]
+
+
+async def test_an_own_account_that_users_reported_is_suspended_once_and_an_admin_never(
+    api: Api, store: Store
+) -> None:
+    boss = report("bob", "admin@a.test", is_own=True, is_admin=True)
+    await hear(store, report(jid="eve@a.test", is_own=True), boss, report(jid="x@c.test"))
+    drafts = {one["domain"]: one["id"] for one in (await api("GET", "/abuse")).body["items"]}
+    path, body = f"/abuse/{drafts['a.test']}/act", {"accounts": ["eve@a.test"], "reason": "spam"}
+    assert (await (await api.with_token(Scope.WRITE))("POST", path, body)).status == 403
+    for wrong in ("admin@a.test", "nobody@a.test", "spam@b.test"):
+        reply = await api("POST", path, {"accounts": ["eve@a.test", wrong]})
+        assert (reply.status, blamed(reply)) == (422, ["accounts"])
+    assert (await api("POST", f"/abuse/{drafts['c.test']}/act", {"accounts": ["x@c.test"]})).status == 409
+    assert (await api("GET", "/mitigations")).body["items"] == []
+    key = {"headers": {"Idempotency-Key": "k1"}}
+    made = await api("POST", path, body, **key)
+    assert (made.status, made.body["incident_id"], made.body["draft_id"]) == (201, "", drafts["a.test"])
+    assert (await api("POST", path, body, **key)).body == made.body
+    (one,) = (await api("GET", "/mitigations")).body["items"]
+    assert (one["target"], one["draft_id"]) == ({"account": "eve@a.test"}, drafts["a.test"])
+    after = (await api("GET", f"/abuse/{drafts['a.test']}")).body
+    assert {who["jid"]: who["is_acted_on"] for who in after["accused"]} == {
+        "eve@a.test": True,
+        "admin@a.test": False,
+    }

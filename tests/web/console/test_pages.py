@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import unicodedata
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -284,6 +285,25 @@ async def test_trying_again_takes_no_second_yes_from_another_target(
     assert answer.status == (303 if protection else 422)
 
 
+async def test_what_failed_is_tried_again_without_an_incident_for_the_same_reason(
+    browse: Open, store: Store
+) -> None:
+    at, end = datetime.now(UTC), datetime.now(UTC) + timedelta(days=9)
+    failed = Mitigation(
+        id="m1", host="a.test", type=MitigationType.SUSPEND, target={"account": "eve@a.test"}, action="block-host",
+        incident_id="", approval_id="a1", created_at=at, asked_at=at, expires_at=end, by="cli:anna", reason="",
+        state=MitigationState.FAILED, draft_id="d1",
+    )  # fmt: skip
+    gone = replace(failed, id="m2", incident_id="gone", draft_id="")
+    await commit(store, Change(puts=(Put(None, failed), Put(None, gone))))
+    client = await browse(a=Role.APPROVER)
+    assert (await send(client, "/mitigations/m2/again", page="/peers")).status == 409
+    answer = await send(client, "/mitigations/m1/again", page="/peers")
+    assert answer.status == 303
+    page = await (await client.get(answer.headers["Location"].partition("?")[0])).text()
+    assert "your users reported it; what they did is no longer in the store" in page
+
+
 async def test_a_form_sent_by_another_site_is_refused_whatever_it_brings(browse: Open) -> None:
     client = await browse(a=Role.APPROVER)
     data = {"csrf": await token(client, "/peers"), "trust": "trusted"}
@@ -381,6 +401,37 @@ async def test_who_was_reported_in_a_room_is_named_harmlessly_and_with_a_warning
     page = await (await (await browse(a=Role.APPROVER)).get("/")).text()
     assert "…/&lt;b&gt;eve" in page
     assert page.count("this may be a room, not a person") == 1
+
+
+async def test_an_own_account_that_users_reported_is_looked_at_and_suspended_once(
+    browse: Open, store: Store
+) -> None:
+    boss = report("bob", "admin@a.test", is_own=True, is_admin=True)
+    await hear(store, report(jid="eve@a.test", is_own=True, text="<b>spam"), boss, report())
+    client = await browse(a=Role.APPROVER)
+    page = await (await client.get("/")).text()
+    (path,) = re.findall(r'href="(/abuse/[a-z0-9]+/act)">Suspend an account', page)
+    assert "may be passed on" in page.partition("spam from b.test")[2]
+    page = await (await client.get(path)).text()
+    assert "suspend account eve@a.test" in page
+    assert "&lt;b&gt;spam" in page
+    assert "suspend account admin@a.test" not in page
+    assert "passed on" not in page
+    for account in ("admin@a.test", "spam@b.test", ""):
+        assert (await send(client, path, page=path, account=account, nonce="n0")).status == 422
+    viewer = await browse(a=Role.VIEWER)
+    assert '<button class="danger"' not in await (await viewer.get(path)).text()
+    assert (await send(viewer, path, page="/", account="eve@a.test")).status == 403
+    assert (await send(await browse(b=Role.APPROVER), path, page="/", account="eve@a.test")).status == 404
+    answers = [
+        await send(client, path, page=path, account="eve@a.test", nonce="n1", days="3") for _ in range(2)
+    ]
+    assert [one.status for one in answers] == [303, 303]
+    page = await (await client.get(answers[1].headers["Location"].partition("?")[0])).text()
+    assert f'href="{path}">your users reported it' in page
+    (mitigation,) = set(re.findall(r'href="(/mitigations/[a-z0-9]+)"', page))
+    assert f'href="{path}">your users reported it' in await (await client.get(mitigation)).text()
+    assert "you suspended it" in await (await client.get("/")).text()
 
 
 async def test_one_button_sends_nothing_of_what_users_report(browse: Open, store: Store) -> None:
