@@ -97,6 +97,8 @@ def hear(state: State, report: UserReport, *, now: datetime) -> tuple[State, Hea
     found = count_in(draft, report, _hash(state.key, draft, report.reporter))
     if found.heard is Heard.REPEATED:
         return state, Heard.REPEATED
+    if known is not None and found.heard is Heard.BEYOND:  # it brings nothing that could be sent
+        return replace(state, drafts={**state.drafts, name: found.draft}), Heard.BEYOND
     if known is None or known.state is not DraftState.OPEN:
         state, is_within = _within_quota(
             state, of_drafts, MAX_OPENED_PER_DAY, per_minute=MAX_OPENED_PER_DAY / 1440, now=now

@@ -123,7 +123,7 @@ def _said(tally: Tally) -> str:
     if isinstance(tally.kind, AbuseKind):
         return f"users report {tally.kind}"
     if isinstance(tally.kind, Shortage):
-        return "users report more than is kept; the oldest that one user alone reported is dropped"
+        return "users report more than is kept; what one user alone reports gives way"
     return _counted(tally.kind, tally.count)
 
 

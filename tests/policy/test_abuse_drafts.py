@@ -196,6 +196,31 @@ def test_the_bounds_hold_and_nothing_gets_lost_whatever_users_send(random: Rando
         assert draft.reports + draft.more == took
 
 
+@given(st.lists(st.tuples(st.sampled_from("abcdefg"), st.integers(0, 25)), max_size=80))
+def test_never_more_drafts_wait_and_none_of_several_users_goes(rows: list[tuple[str, int]]) -> None:
+    state = State(host="a.test", rules=Rules(), key=b"k", open=abuse.MAX_OPEN - 5)
+    by: dict[int, set[str]] = {}
+    for who, number in rows:
+        state, outcome = hear(state, report(who, f"x@d{number}.test"), now=NOW)
+        assert state.open <= abuse.MAX_OPEN
+        assert len(state.drafts) <= 5
+        if outcome is Heard.COUNTED:
+            by.setdefault(number, set()).add(who)
+        there = {one.domain for one in state.drafts.values()}
+        by = {each: users for each, users in by.items() if f"d{each}.test" in there or len(users) > 1}
+        assert {f"d{each}.test" for each in by} <= there
+    assert all(state.drafts[one] for one in state.opened)
+
+
+def test_what_cannot_be_told_apart_asks_for_no_other_yes() -> None:
+    state = heard(report(f"user{number}") for number in range(500))
+    (draft,) = state.drafts.values()
+    sent = abuse.settled(draft, DraftState.SENT, by="x", now=NOW)
+    state, outcome = hear(replace(state, drafts={draft.id: sent}, open=0), report("late"), now=NOW)
+    after = state.drafts[draft.id]
+    assert (outcome, after.state, after.more, state.open) == (Heard.BEYOND, DraftState.SENT, 1, 0)
+
+
 def test_what_was_reported_in_a_room_is_shown_and_only_the_bare_address_leaves() -> None:
     draft = draft_of(
         report(jid="room@muc.c.test/Zoe", text="rude"),
