@@ -113,7 +113,7 @@ def _is_told_apart(draft: AbuseDraft, accused: Accused) -> bool:
 def _place(draft: AbuseDraft, who: str) -> AbuseDraft | None:
     """Make a place for another accused; None: all are accused by several, or an operator decided about them.
 
-    What goes is what one user says: who has most of it loses the oldest.
+    What goes is what one user says: who has most of it loses the oldest, of several that one who reports now.
     """
     alone = [one for one in draft.accused if one.is_alone]
     held = Counter(one.reporters for one in alone)
@@ -124,7 +124,8 @@ def _place(draft: AbuseDraft, who: str) -> AbuseDraft | None:
     free = [one for one in alone if not _is_decided(draft, one)]
     if not free:
         return None
-    gone = min(free, key=lambda one: (-held[one.reporters], one.last_at or _LONG_AGO))
+    mine = (who,)
+    gone = min(free, key=lambda one: (-held[one.reporters], one.reporters != mine, one.last_at or _LONG_AGO))
     return replace(
         draft,
         accused=tuple(one for one in draft.accused if one is not gone),

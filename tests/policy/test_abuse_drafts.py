@@ -155,6 +155,15 @@ def test_where_there_is_no_place_what_one_user_says_gives_way_and_nothing_else()
     } == after  # what was sent is corrected, never lost
 
 
+def test_who_reports_on_and_on_pushes_out_what_they_said_themselves() -> None:
+    crowd = [report(f"user{n}", f"one{n}@b.test") for n in range(abuse_count.MAX_ACCUSED - 1)]
+    state = heard(
+        [*crowd, *(report("mallory", f"{n}@b.test", at=NOW + timedelta(seconds=n)) for n in range(9))]
+    )
+    (draft,) = state.drafts.values()
+    assert [one.jid for one in draft.accused] == [*(f"one{n}@b.test" for n in range(49)), "8@b.test"]
+
+
 def test_where_no_more_drafts_have_a_place_the_oldest_of_one_user_gives_way() -> None:
     state = heard([report(), report("bob"), *(report("carol", f"x@d{n}.test", at=NOW) for n in range(3))])
     full = replace(state, open=abuse.MAX_OPEN, opened=())

@@ -292,13 +292,15 @@ async def test_one_yes_sends_what_users_agreed_to_and_they_are_thanked(
         await alice.ask(block("spam@b.test", agreed=True, text="buy now")),
         await bob.ask(block("quiet@b.test", agreed=False, text="only for you")),
         await bob.ask(block("admin@a.test", agreed=True)),
+        await alice.ask(block("bob@a.test/phone", agreed=True)),
         await bob.ask("<iq type='set'><block xmlns='urn:xmpp:blocking'><item jid='x@c.test'/></block></iq>"),
     ]
-    assert [one.get("type") for one in asked] == ["result"] * 4
+    assert [one.get("type") for one in asked] == ["result"] * 5
 
     async def heard() -> Any:
         found = {one.domain: one for one in await drafts(a)}
         assert found.keys() == {"a.test", "b.test"}, found
+        assert found["a.test"].reports == 2
         assert (found["b.test"].reports, found["b.test"].agreed) == (2, 1)
         return found
 
@@ -323,3 +325,12 @@ async def test_one_yes_sends_what_users_agreed_to_and_they_are_thanked(
     message = await alice.message(thanks)
     assert (message.get("from"), message.get("type")) == ("a.test", "chat")
     assert not any(thanks in str(one.findtext(f"{CLIENT}body")) for one in bob.stanzas)
+
+    a.bridge.cli("abuse", "act", "a.test", "--suspend", "admin@a.test", code=2)
+    would = a.bridge.cli("abuse", "act", "a.test", "--suspend", "bob@a.test", "--preview")
+    assert "suspend account bob@a.test" in would
+    done = a.bridge.json("abuse", "act", "a.test", "--suspend", "bob@a.test", "--wait", "30")
+    assert (done["state"], done["draft_id"]) == ("done", found["a.test"].id)
+    assert "bob@a.test" in a.prosody.control("mod_incident_bridge", "list")
+    (target,) = done["targets"]
+    a.bridge.cli("mitigations", "lift", target["mitigation_id"], "--wait", "30")
