@@ -5,7 +5,7 @@ import asyncio
 from datetime import UTC, datetime
 
 from bridge.cli.arguments import Commands, command
-from bridge.cli.incident_page import step_text
+from bridge.cli.incident_page import step_commands, step_text
 from bridge.cli.output import Exit, Terminal
 from bridge.cli.stored import hosts_of, opened
 from bridge.config import Settings, load_settings
@@ -28,11 +28,14 @@ def _run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     found = asyncio.run(_due(settings, hosts_of(settings, arguments.host)))
     shown = [one for one in found if arguments.all or one.at <= now]
     if terminal.is_json:
-        terminal.json({"due": [{**plain(one), "command": one.command} for one in shown]})
+        terminal.json(
+            {"due": [{**plain(one), "command": one.command, "log_command": one.log_command} for one in shown]}
+        )
         return Exit.OK
     for one in shown:
         terminal.line(f"{visible(one.incident_id)}  {step_text(one)}")
-        terminal.line(f"    {visible(one.command)}")
+        for line in step_commands(one):
+            terminal.line(f"    {line}")
     if not shown:
         later = f"; later: {len(found)}, see --all" if found else ""
         terminal.say(f"Nothing is due{later}.")

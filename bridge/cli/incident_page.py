@@ -63,17 +63,27 @@ def print_page(page: Page, terminal: Terminal) -> None:
         terminal.title("What is next")
     for step in page.next_steps:
         terminal.line(f"  {step_text(step)}")
-        terminal.line(f"      {visible(step.command)}")
+        for line in step_commands(step):
+            terminal.line(f"      {line}")
     if newest is not None:
         _sender(newest, terminal)
         _repairs(page, newest, terminal)
 
 
 def step_text(step: NextStep) -> str:
-    """`2026-11-29 10:00 UTC  remind c.example, told once`."""
-    what = "remind" if step.step is Step.REMIND else "block, and propose for a public list:"
-    times = "once" if step.times == 1 else f"{step.times} times"
-    return f"{moment(step.at)}  {what} {address_cell(step.peer)}, told {times} and no answer"
+    """`2026-11-29 10:00 UTC  remind c.example by chat to root@c.example, told once and nothing settled`."""
+    what = "remind"
+    if step.step is Step.LIST:
+        what = "block, and propose for a public list:" if step.may_be_published else "block it here:"
+    times = "once" if step.times == 1 else f"on {step.times} days"
+    told = f"told {times} and nothing settled" if step.times else "nothing has arrived there yet"
+    way = f" {visible(step.way)}" if step.way else ""
+    return f"{moment(step.at)}  {what} {address_cell(step.peer)}{way}, {told}"
+
+
+def step_commands(step: NextStep) -> list[str]:
+    """What to type for it; for a public list also what to propose it with."""
+    return [visible(one) for one in (step.command, step.log_command) if one]
 
 
 def _head(incident: Incident, terminal: Terminal) -> None:

@@ -232,7 +232,9 @@ def _plain_page(page: Page) -> dict[str, object]:
             }
             for one in page.related
         ],
-        "next": [{**plain(one), "command": one.command} for one in page.next_steps],
+        "next": [
+            {**plain(one), "command": one.command, "log_command": one.log_command} for one in page.next_steps
+        ],
     }
 
 

@@ -15,6 +15,7 @@ from bridge.errors import ConfigError
 from bridge.log import visible
 from bridge.pipeline import persons
 from bridge.policy.letter import letter, subject
+from bridge.policy.outreach import Outreach
 from bridge.policy.record import Interaction
 from bridge.policy.standing import standing
 from bridge.store import keys
@@ -29,8 +30,8 @@ def add(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     settings = load_settings(arguments.config)
-    found, text = asyncio.run(_letter(settings, arguments.interaction, is_sent=arguments.sent))
-    known = found.outreach
+    found, mail, text = asyncio.run(_letter(settings, arguments.interaction, is_sent=arguments.sent))
+    known = mail or found.outreach
     to = "" if known is None else known.address
     if terminal.is_json:
         content = {"to": to, "subject": subject(found), "text": text, "standing": standing(found)}
@@ -39,12 +40,17 @@ def _run(arguments: argparse.Namespace, terminal: Terminal) -> int:
         terminal.line(f"{found.id}  {found.kind} to {address_cell(found.peer)}  {visible(standing(found))}")
     else:
         terminal.line(f"To: {visible(to)}\nSubject: {subject(found)}\n\n{text}")
-        if persons.can_be_mailed(found):
+        if mail is not None:
+            if not to:
+                terminal.say(f"{address_cell(found.peer)} announces no mail address; you may know one.")
             terminal.say(f"Once you sent it: incident-bridge letter {found.id} --sent")
     return Exit.OK
 
 
-async def _letter(settings: Settings, interaction_id: str, *, is_sent: bool) -> tuple[Interaction, str]:
+async def _letter(
+    settings: Settings, interaction_id: str, *, is_sent: bool
+) -> tuple[Interaction, Outreach | None, str]:
+    """The sending, whom it may be mailed to, and its text."""
     now = datetime.now(UTC)
     link = persons.links(
         settings.server.public_url,
@@ -62,6 +68,7 @@ async def _letter(settings: Settings, interaction_id: str, *, is_sent: bool) -> 
             after = await persons.mailed(store, found, actor=actor(), now=now) if is_sent else found
         except ConfigError as error:
             raise UsageError(str(error)) from None
-        if found.outreach is None:
+        mail = await persons.by_mail(store, after)
+        if after.outreach is None and mail is None:
             raise UsageError(f"{found.peer} itself was sent it: there is nobody else to write to")
-    return after, letter(after, link=link(after, now))
+    return after, mail, letter(after, link=link(after, now))

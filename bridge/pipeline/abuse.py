@@ -16,11 +16,11 @@ from bridge.errors import ConfigError, ConflictError, UnavailableError, Unsuppor
 from bridge.pipeline import abuse_lists, originate
 from bridge.pipeline.actors import Actor, audits
 from bridge.pipeline.drafts import Origin
-from bridge.policy import abuse, lanes, notice
+from bridge.policy import abuse, lanes, notice, ways
 from bridge.policy.abuse_count import Heard, UserReport
 from bridge.policy.abuse_record import AbuseDraft, DraftState
 from bridge.policy.change import Change, Put
-from bridge.policy.record import Bucket, Notices, incident_id
+from bridge.policy.record import Bucket, Interaction, Notices, incident_id
 from bridge.store import keys, load
 from bridge.store.commit import Once, SeenError, StaleError, commit
 from bridge.store.connect import Store
@@ -218,7 +218,8 @@ async def send(
                 store,
                 replace(origin, to=(draft.domain,), new_id=lambda: own_id),
                 document,
-                draft=lambda seen=draft: _sent(store, seen, origin, wish),  # type: ignore[misc]  # bound now
+                draft=lambda seen=draft: _sent(store, seen, origin, own_id, wish),  # type: ignore[misc]  # bound now
+                draft_id=draft.id,
                 only_to=abuse.only_to(draft),
             )
         except ConflictError:
@@ -226,15 +227,18 @@ async def send(
     raise ConflictError("users report faster than it can be sent; try again")
 
 
-async def _sent(store: Store, seen: AbuseDraft, origin: Origin, wish: abuse_lists.Wish | None) -> Change:
+async def _sent(
+    store: Store, seen: AbuseDraft, origin: Origin, own_id: str, wish: abuse_lists.Wish | None
+) -> Change:
     """Settle the draft with what is sent and listed of it; a ConflictError where it is not what was seen."""
     draft = await find(store, seen.id)
     if draft.version != seen.version:
         raise ConflictError("more was reported meanwhile")
     about = incident_id(draft.host, draft.host, abuse.identity(draft))
-    after = abuse.settled(draft, DraftState.SENT, by=origin.actor.name, now=origin.now, incident=about)
-    appends = (lanes.thank(draft.host, draft.id, origin.now),) if after.thanking else ()
-    change = Change(puts=(Put(draft, after),), appends=appends, counts=(("abuse", "sent"),))
+    after = abuse.settled(
+        draft, DraftState.SENT, by=origin.actor.name, now=origin.now, incident=about, sent_by=own_id
+    )
+    change = Change(puts=(Put(draft, after),), counts=(("abuse", "sent"),))
     if wish is None:
         return change
     return change + await abuse_lists.listing(
@@ -266,10 +270,17 @@ async def dismiss(store: Store, draft_id: str, *, actor: Actor, now: datetime) -
 
 
 async def thank(store: Store, prosody: ProsodyClient, host: str, item: dict[str, Any]) -> Change:
-    """Tell users that what they reported was passed on, as many as one call takes; then the rest."""
+    """Tell users that what they reported was passed on, as many as one call takes; then the rest.
+
+    Nobody is told where it came back meanwhile, or where what they reported last went out by another interaction.
+    """
     name = keys.abuse_draft(item["thank"])
     draft = (await load.fetch(store, names=[name])).records[name]
     if not isinstance(draft, AbuseDraft) or not draft.thanking:
+        return Change()
+    if "by" in item and not await _has_arrived(
+        store, draft, item["by"]
+    ):  # the previous release thanked at the yes
         return Change()
     to, left = draft.thanking[:_TOLD_AT_ONCE], draft.thanking[_TOLD_AT_ONCE:]
     webhook_id = "t-" + hashlib.sha256(f"{host} {item['id']} {to}".encode()).hexdigest()[:40]
@@ -283,6 +294,12 @@ async def thank(store: Store, prosody: ProsodyClient, host: str, item: dict[str,
         puts=(Put(draft, replace(draft, thanking=left)),),
         appends=(lanes.outgoing(host, again),) if left else (),
     )
+
+
+async def _has_arrived(store: Store, draft: AbuseDraft, interaction_id: str) -> bool:
+    name = keys.interaction(interaction_id)
+    sent = (await load.fetch(store, names=[name])).records[name]
+    return interaction_id == draft.sent_by and isinstance(sent, Interaction) and ways.is_delivered(sent)
 
 
 async def forget_drafts(store: Store, host: str, *, days: int, now: datetime) -> int:

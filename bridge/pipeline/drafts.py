@@ -74,6 +74,7 @@ def make_draft(  # noqa: PLR0917 - who, what, to whom; as it is read at its call
     *,
     status: Status | None = None,
     answers: str | None = None,
+    draft_id: str | None = None,
 ) -> Interaction:
     """Make the interaction that tracks one sending; `about` is its incident's id, `own_id` its own."""
     return outgoing.draft(
@@ -87,4 +88,5 @@ def make_draft(  # noqa: PLR0917 - who, what, to whom; as it is read at its call
         incident_id=about,
         now=origin.now,
         answers=answers,
+        draft_id=draft_id,
     )

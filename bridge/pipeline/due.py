@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from bridge.policy.clock import NextStep, Rules, next_steps
 from bridge.policy.decisions import Triage, TriageState
-from bridge.policy.record import Incident, Interaction
+from bridge.policy.record import Incident, Interaction, Peer, Way
 from bridge.store import keys, load
 from bridge.store.connect import Store
 from bridge.xep0268.model import Status
@@ -21,7 +21,9 @@ async def steps_with(
     judged = (await load.fetch(store, names=[name])).records[name]
     if isinstance(judged, Triage) and judged.state is TriageState.CLOSED:
         return ()
-    return next_steps(incident, interactions, rules=rules)
+    sent = tuple(interactions)
+    peers = await _peers(store, sent)
+    return next_steps(incident, sent, rules=rules, peers=peers.get(incident.host, {}))
 
 
 async def due(store: Store, hosts: Iterable[str], *, rules: Rules) -> tuple[NextStep, ...]:
@@ -49,11 +51,27 @@ async def due(store: Store, hosts: Iterable[str], *, rules: Rules) -> tuple[Next
     names = [keys.interaction(one) for index in about.values() for one in sent[index]]
     known = (await load.fetch(store, names=names)).records if names else {}
     interactions = {one.id: one for one in known.values() if isinstance(one, Interaction)}
+    peers = await _peers(store, interactions.values())
     found = [
         step
         for one in open_ones
         for step in next_steps(
-            one, [interactions[key] for key in sent[about[one.id]] if key in interactions], rules=rules
+            one,
+            [interactions[key] for key in sent[about[one.id]] if key in interactions],
+            rules=rules,
+            peers=peers.get(one.host, {}),
         )
     ]
     return tuple(sorted(found, key=lambda one: one.at))
+
+
+async def _peers(store: Store, interactions: Iterable[Interaction]) -> dict[str, dict[str, Peer]]:
+    """Load whom something was sent to, by host and domain."""
+    pairs = dict.fromkeys((one.host, one.peer) for one in interactions if one.way is Way.SENT)
+    names = [keys.peer(*pair) for pair in pairs]
+    records = (await load.fetch(store, names=names)).records.values() if names else ()
+    found: dict[str, dict[str, Peer]] = {}
+    for one in records:
+        if isinstance(one, Peer):
+            found.setdefault(one.host, {})[one.domain] = one
+    return found

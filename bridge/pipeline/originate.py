@@ -61,6 +61,7 @@ async def report(
     *,
     status: Status | None = None,
     draft: Callable[[], Awaitable[Change]] | None = None,
+    draft_id: str | None = None,
     only_to: tuple[str, ...] = (),
 ) -> Originated:
     """Report an incident of this host's own to peers; the same IncidentID again is its next edition.
@@ -71,12 +72,15 @@ async def report(
         document: what is told.
         status: None: what the document says if that is resolved, else new or updated.
         draft: says what else is stored with it, about the draft that it is made of.
+        draft_id: of that draft.
         only_to: the only peers that may ever have it; empty: any.
 
     Raises:
         ConfigError: it is too large to send, `origin.to` is empty, or one of them must not have it.
     """
-    return await _about_own(store, origin, Kind.REPORT, document, status=status, draft=draft, only_to=only_to)
+    return await _about_own(
+        store, origin, Kind.REPORT, document, status=status, draft=draft, draft_id=draft_id, only_to=only_to
+    )
 
 
 async def request(
@@ -251,6 +255,7 @@ async def _about_own(
     about: Incident | None = None,
     action: str = "",
     draft: Callable[[], Awaitable[Change]] | None = None,
+    draft_id: str | None = None,
     only_to: tuple[str, ...] = (),
 ) -> Originated:
     """Write the next edition of an incident and queue it to each peer."""
@@ -265,7 +270,7 @@ async def _about_own(
         stated = _status(before, view, status) if kind is Kind.REPORT else None
         payload, told = write_payload(origin, kind, document, status=stated)
         drafts = tuple(
-            make_draft(origin, kind, to, payload, told, own_id, name, status=stated)
+            make_draft(origin, kind, to, payload, told, own_id, name, status=stated, draft_id=draft_id)
             for to, name in ids.items()
         )
         after = _edition(before, drafts, origin, kind)

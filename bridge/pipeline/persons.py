@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 
 from bridge.errors import ConfigError, ConflictError
 from bridge.pipeline.actors import Actor, audits
-from bridge.policy import answer_link, outgoing
+from bridge.policy import answer_link, outgoing, ways
 from bridge.policy.change import Change, Put
-from bridge.policy.outreach import Channel, PersonsAnswer
-from bridge.policy.record import Interaction, InteractionState, Peer, Way
+from bridge.policy.outreach import Channel, Outreach, PersonsAnswer
+from bridge.policy.record import Interaction, Peer, Way
 from bridge.store import keys, load
 from bridge.store.commit import commit
 from bridge.store.connect import Store
@@ -35,11 +35,11 @@ def links(public_url: str, keys_by_host: Keys, *, days: int) -> Callable[[Intera
     return link
 
 
-def can_be_mailed(interaction: Interaction) -> bool:
-    """Whether its text waits for the operator to mail it."""
-    known = interaction.outreach
-    is_by_mail = known is not None and known.channel is Channel.MAIL
-    return is_by_mail and interaction.state is InteractionState.REFUSED
+async def by_mail(store: Store, interaction: Interaction) -> Outreach | None:
+    """Say whom the operator may mail it to, see `ways.by_mail`."""
+    name = keys.peer(interaction.host, interaction.peer)
+    record = (await load.fetch(store, names=[name])).records[name]
+    return ways.by_mail(interaction, record.contacts if isinstance(record, Peer) else None)
 
 
 async def mailed(store: Store, interaction: Interaction, *, actor: Actor, now: datetime) -> Interaction:
@@ -50,20 +50,22 @@ async def mailed(store: Store, interaction: Interaction, *, actor: Actor, now: d
         ConflictError: somebody changed it meanwhile.
     """
     known = interaction.outreach
-    if known is None or known.channel is not Channel.MAIL:
-        raise ConfigError(
-            f"{interaction.id} was sent to {interaction.peer} itself or by chat: nothing is to be mailed"
-        )
-    if not can_be_mailed(interaction):
+    to = await by_mail(store, interaction)
+    if to is None and known is not None and known.channel is Channel.MAIL:
         return interaction
-    after, change = outgoing.mailed(interaction, now=now)
+    if to is None:
+        raise ConfigError(
+            f"{interaction.id} reached {interaction.peer} itself or is with its people, and no mail address is known: "
+            "nothing is to be mailed"
+        )
+    after, change = outgoing.mailed(interaction, to, now=now)
     said = audits(
         (interaction.host,),
         actor,
         "send.mail",
         interaction.incident_id,
         now=now,
-        detail=f"to {known.address}",
+        detail=f"to {to.address}" if to.address else "",
     )
     await commit(store, change + Change(audits=said))
     return after

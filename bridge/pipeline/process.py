@@ -1,7 +1,7 @@
 """What waits in peers' lanes is decided: incidents, events, answers, and sendings of ours."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -20,6 +20,7 @@ from bridge.xmpp.jid import Jid
 _log = log.get(__name__)
 
 _MOST_ACCOUNTS = 20
+_MOST_BESIDE = 20
 Item = dict[str, Any]
 
 
@@ -57,10 +58,11 @@ async def _load(store: Store, host: str, peers: set[str], items: Sequence[Item],
     asked = [one.answers for one in interactions.values() if one.answers]
     written_to = {one.peer for one in interactions.values() if one.outreach is not None}
     accounts, forward_to = await _accounts(store, host, items, interactions.values())
+    beside = await _beside(store, items, interactions)
     incident_ids = {item["incident"] for item in items if "incident" in item}
     incident_ids |= {key for found in accounts.values() for key in found}
     more = [keys.incident(key) for key in incident_ids]
-    more += [keys.interaction(key) for key in asked]
+    more += [keys.interaction(key) for key in (*asked, *beside)]
     more += [keys.peer(host, domain) for domain in (*forward_to, *(written_to - peers))]
     records += await _records(store, [*more, keys.notices(host)])
     incidents: dict[str, Incident | None] = dict.fromkeys(incident_ids)
@@ -80,6 +82,16 @@ async def _load(store: Store, host: str, peers: set[str], items: Sequence[Item],
         ),
         items,
     )
+
+
+async def _beside(
+    store: Store, items: Sequence[Item], interactions: Mapping[str, Interaction]
+) -> tuple[str, ...]:
+    """Find what else was sent about the incidents of sendings that failed, so that somebody else is written to."""
+    failed = (interactions.get(item["answer"]) for item in items if item.get("failure"))
+    indexes = list(dict.fromkeys(keys.interactions(one.incident_id) for one in failed if one is not None))
+    found = await load.newest(store, indexes, limit=_MOST_BESIDE) if indexes else {}
+    return tuple(key for members in found.values() for key in members if key not in interactions)
 
 
 async def _accounts(

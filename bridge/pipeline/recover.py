@@ -87,6 +87,7 @@ async def _ended(store: Store, item: dict[str, Any], *, now: datetime) -> Change
         sender=sent.outreach.address if sent.outreach else sent.peer,
         is_bounce=False,
         failure=PeerError(type="cancel", condition="internal-server-error", text=text),
+        is_own_fault=True,
     )
     after, counted, change = outgoing.settle(
         sent, peer or Peer(host=sent.host, domain=sent.peer), ours, now=now, patience=_NoPatience()

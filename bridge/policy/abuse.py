@@ -287,9 +287,15 @@ def thanks(draft: AbuseDraft) -> str:
 
 
 def settled(
-    draft: AbuseDraft, state: DraftState, *, by: str, now: datetime, incident: str | None = None
+    draft: AbuseDraft,
+    state: DraftState,
+    *,
+    by: str,
+    now: datetime,
+    incident: str | None = None,
+    sent_by: str | None = None,
 ) -> AbuseDraft:
-    """Note an operator's yes or no, and the incident it became; who reported is thanked only after a yes."""
+    """Note an operator's yes or no, and the incident it became; who reported is thanked once that arrived."""
     is_sent = state is DraftState.SENT
     return replace(
         draft,
@@ -297,6 +303,7 @@ def settled(
         decided_by=by,
         decided_at=now,
         incident_id=incident or draft.incident_id,
+        sent_by=sent_by or draft.sent_by,
         thank=(),
         thanking=tuple(dict.fromkeys((*draft.thanking, *draft.thank))) if is_sent else draft.thanking,
         words=draft.words if is_sent else (),

@@ -98,8 +98,9 @@ class AbuseDraft:
         words, stanza_ids: the first of them; ids are those that users' archives gave to what they reported.
         is_own: the domain is this server's own.
         thank: users to thank once it is sent, by name; empty unless `policy.tell_reporters`.
-        thanking: those who are being told.
+        thanking: those who are told once it arrives.
         incident_id: the incident that it became, once it was sent.
+        sent_by: the interaction by which it was sent last; those are told once that one arrives.
         decided_by: who, as in `change.Audit`.
         acted: accounts of ours that an operator suspended because of it.
     """
@@ -122,6 +123,7 @@ class AbuseDraft:
     thank: tuple[str, ...] = ()
     thanking: tuple[str, ...] = ()
     incident_id: str | None = None
+    sent_by: str | None = None
     decided_by: str = ""
     decided_at: datetime | None = None
     acted: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from bridge.policy.change import Append, Change, Mark, Put, Remember, Timer
 from bridge.policy.editions import add_edition
 from bridge.policy.outcome import outcome_of
 from bridge.policy.outreach import Channel, PersonsAnswer
-from bridge.policy.record import Incident, Interaction, InteractionState, Notices, Peer, incident_id
+from bridge.policy.record import Incident, Interaction, InteractionState, Notices, Peer, Way, incident_id
 from bridge.policy.stages import Stage
 from bridge.policy.trust import Trust
 from bridge.xep0268.model import Kind
@@ -45,7 +45,8 @@ class State:
 
     Attributes:
         incidents: by id; None where there is none yet.
-        interactions: those that items are about, and those whose documents may be sent on, by id, with originals.
+        interactions: those that items are about, with what else was sent about the same incident where they failed,
+            and those whose documents may be sent on, by id, with originals.
         peers: those whose lanes are worked and those that are sent something, by domain.
         accounts: ids of incidents whose IncidentID has this text, by text.
         forward_to: domains of peers that the operator wants reports forwarded to.
@@ -228,7 +229,12 @@ def _tracked(state: State, item: Item, *, now: datetime) -> tuple[State, Change]
     peer = state.peers[interaction.peer]
     if "answer" in item:
         after, counted, change = outgoing.settle(
-            interaction, peer, outgoing.read_answer(dict(item)), now=now, patience=state.rules
+            interaction,
+            peer,
+            outgoing.read_answer(dict(item)),
+            now=now,
+            patience=state.rules,
+            others=[one for one in state.interactions.values() if _is_beside(one, interaction)],
         )
     else:
         after, counted, change = outgoing.overdue(
@@ -238,15 +244,22 @@ def _tracked(state: State, item: Item, *, now: datetime) -> tuple[State, Change]
     return _with_interaction(state, after) if after is not interaction else state, change
 
 
+def _is_beside(one: Interaction, interaction: Interaction) -> bool:
+    """Whether it is another sending to the same peer about the same incident."""
+    is_same = (one.incident_id, one.peer, one.way) == (interaction.incident_id, interaction.peer, Way.SENT)
+    return is_same and one.id != interaction.id
+
+
 def _said(state: State, item: Item, *, now: datetime) -> tuple[State, Change]:
     """Note what a person wrote back; of anybody else it counts for nothing."""
     interaction = state.interactions.get(item["said"])
     known = interaction.outreach if interaction else None
     if interaction is None or known is None or interaction.peer not in state.peers:
         return state, Change()
-    if known.channel is not Channel.CHAT or known.address != item["sender"]:
+    if not known.hears(item["sender"]):
         return state, Change(counts=(("sendings", interaction.kind, "foreign-answer"),))
-    answer = PersonsAnswer(at=now, text=item["text"])
+    is_last = (Channel.CHAT, item["sender"]) == (known.channel, known.address)
+    answer = PersonsAnswer(at=now, text=item["text"], address="" if is_last else item["sender"])
     after, peer, change = outgoing.answered_by_person(
         interaction, state.peers[interaction.peer], answer, now=now
     )

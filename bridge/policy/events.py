@@ -9,6 +9,7 @@ from typing import Any
 
 from bridge.policy.change import Event
 from bridge.policy.decisions import Approval, ApprovalState, Mitigation, MitigationState
+from bridge.policy.outreach import Channel
 from bridge.policy.record import Incident, Interaction, InteractionState, Outcome, Way
 from bridge.webhooks.event import SCHEMA, EventType, interaction_data, plain
 from bridge.xep0268.model import Kind, Status
@@ -71,9 +72,10 @@ def settled(interaction: Interaction, *, now: datetime) -> Event:
 
 def contacted(interaction: Interaction, *, now: datetime) -> Event:
     """Tell that a person was written to, whose server does not speak XEP-0268."""
-    return _by_person(
-        interaction, EventType.CONTACT_TOLD, f"{interaction.id}-told{interaction.attempts}", now
-    )
+    known = interaction.outreach
+    is_by_mail = known is not None and known.channel is Channel.MAIL
+    how = "mailed" if is_by_mail else f"told{interaction.attempts}"
+    return _by_person(interaction, EventType.CONTACT_TOLD, f"{interaction.id}-{how}", now)
 
 
 def answered_by_person(interaction: Interaction, *, number: int, now: datetime) -> Event:

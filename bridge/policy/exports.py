@@ -15,10 +15,11 @@ from typing import Any
 from bridge.errors import ConfigError
 from bridge.iodef.model import Incident as Document
 from bridge.iodef.model import Source
+from bridge.policy import ways
 from bridge.policy.abuse import SPAM_IMPACT
 from bridge.policy.letter import quoted, sources_told
 from bridge.policy.lookalike import ascii_form
-from bridge.policy.outreach import Channel, PersonsAnswer
+from bridge.policy.outreach import Channel, Outreach, PersonsAnswer, Tried
 from bridge.policy.record import Incident, Interaction, InteractionState, Outcome, Way
 from bridge.xep0268.model import Kind
 
@@ -190,19 +191,42 @@ def _entries(interactions: Iterable[Interaction]) -> Iterator[tuple[datetime, st
             yield one.received_at, f"{_day(one.received_at)} {said}"
         if one.way is not Way.SENT or one.kind not in (Kind.REPORT, Kind.REQUEST):
             continue
-        at = one.first_sent_at or one.received_at
-        yield at, f"{_day(at)} {one.kind} to {ascii_form(one.peer)}{_by(one)}"
+        for at, by in _tries(one):
+            yield at, f"{_day(at)} {one.kind} to {ascii_form(one.peer)} {by}"
         for answer in one.outreach.answers if one.outreach else ():
             yield answer.at, f"{_day(answer.at)} answer for {ascii_form(one.peer)}: {_said(answer)}"
 
 
-def _by(one: Interaction) -> str:
-    known = one.outreach
+def _tries(one: Interaction) -> Iterator[tuple[datetime, str]]:
+    """Say by which ways it went, to whom, and whether it arrived."""
+    known, first = one.outreach, one.first_sent_at or one.received_at
     if known is None:
-        return f" (XEP-0268): {_STOOD.get(one.state, one.state)}"
-    if known.channel is Channel.MAIL and one.state is InteractionState.REFUSED:
-        return f" (XEP-0268): not spoken there; {ascii_form(known.address)} not written to yet"
-    return f" by {known.channel} to {ascii_form(known.address)}"
+        yield first, f"(XEP-0268): {_STOOD.get(one.state, one.state)}"
+        return
+    yield first, f"(XEP-0268): {'no answer' if known.is_server_away else 'not spoken there'}"
+    for each in known.tried:
+        came = "no answer" if each.failure is None else f"not delivered ({quoted(each.failure.condition)})"
+        yield each.at, f"{_way(each)}: {came}"
+    *_, last = ways.tried(one, at=one.state_at or first)
+    if last not in known.tried:
+        yield one.sent_at or first, f"{_way(last)}: {_arrived(one, known)}"
+
+
+def _arrived(one: Interaction, known: Outreach) -> str:
+    match one.state:
+        case InteractionState.QUEUED:
+            return "on its way" if one.failure is None or one.retry_at is None else "not delivered yet"
+        case InteractionState.SENT:
+            return "no answer"
+        case InteractionState.ACKNOWLEDGED:
+            return "answered"
+        case _ if known.channel is Channel.MAIL:
+            return "not written to yet"
+    return f"not delivered ({quoted(one.failure.condition)})" if one.failure else "not delivered"
+
+
+def _way(one: Tried) -> str:
+    return f"by {one.channel} to {quoted(ascii_form(one.address))}" if one.address else f"by {one.channel}"
 
 
 def _said(answer: PersonsAnswer) -> str:

@@ -134,9 +134,11 @@ def deliver(endpoint_id: str, host: str, sequence: int, *, nonce: str = "") -> A
     return Append(queue=Queue.DELIVERIES, lane=endpoint_lane(endpoint_id), item=item)
 
 
-def thank(host: str, draft_id: str, at: datetime) -> Append:
-    """Queue telling users that their reports were passed on."""
-    return outgoing(host, {"id": f"{draft_id}-t{at.timestamp()}", "interaction": None, "thank": draft_id})
+def thank(host: str, draft_id: str, interaction_id: str, why: str) -> Append:
+    """Queue telling users that their reports were passed on, by this interaction; `why` we think so."""
+    item_id = f"{draft_id}-t{interaction_id}-{why}"
+    item = {"id": item_id, "interaction": None, "thank": draft_id, "by": interaction_id}
+    return outgoing(host, item)
 
 
 def tell(host: str, text: str, *, item_id: str) -> Append:

@@ -1,15 +1,17 @@
 """How a sending of ours is tracked: queued, sent, and what came of it (DESIGN §5 "Originating").
 
 House rules: an answer counts only from the peer that was asked; every attempt has the same IQ id and the same bytes;
-what is temporary (not reachable, no answer, `wait`) is tried again for a day, what the peer refuses is not.
+what is temporary (not reachable, no answer, `wait`) is tried again for a day, what the peer refuses is not; what does
+not reach a person goes to the next contact of that server, each once.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from bridge.iodef.model import Incident as Document
-from bridge.policy import events, lanes, outreach
+from bridge.policy import events, lanes, outreach, ways
 from bridge.policy.change import Append, Change, Put, Timer
 from bridge.policy.record import MAX_ANSWER_TIMES, Interaction, InteractionState, Outcome, Peer, Way
 from bridge.policy.trust import Authentication, Direction, Stream, Trust
@@ -24,7 +26,6 @@ RETRY_SECONDS = (60, 300, 900, 3600)
 """After the first attempt, the second, and so on; the last one again and again."""
 
 _ASK_AGAIN = timedelta(days=1)
-_NOT_SPOKEN = ("service-unavailable", "feature-not-implemented")
 _EARLY = timedelta(seconds=5)  # this machine's clock against the store's
 
 OWN_STREAM = Stream(direction=Direction.LOCAL, encrypted=True, authentication=Authentication.LOCAL)
@@ -50,11 +51,13 @@ class Answer:
         sender: the JID it came from, as Prosody authenticated it.
         is_bounce: our own server made it, because it could not reach the peer's.
         failure: None for a result.
+        is_own_fault: it is this server that cannot go on, so there is no use in trying anybody else.
     """
 
     sender: str
     is_bounce: bool
     failure: PeerError | None
+    is_own_fault: bool = False
 
 
 def draft(
@@ -70,6 +73,7 @@ def draft(
     now: datetime,
     answers: str | None = None,
     copy_of: str | None = None,
+    draft_id: str | None = None,
 ) -> Interaction:
     """Make an interaction of ours that waits for its first attempt."""
     return Interaction(
@@ -93,6 +97,7 @@ def draft(
         state_at=now,
         answers=answers,
         copy_of=copy_of,
+        draft_id=draft_id,
         original=payload,
     )
 
@@ -139,7 +144,10 @@ def handed_over(interaction: Interaction, *, now: datetime, patience: Patience) 
     if after.outreach is not None:  # a person answers when there is time
         event = events.contacted(after, now=now)
         return after, Change(
-            puts=(Put(interaction, after),), events=(event,), counts=(("sendings", after.kind, "contacted"),)
+            puts=(Put(interaction, after),),
+            events=(event,),
+            timers=_thanks_later(after, now=now, patience=patience),
+            counts=(("sendings", after.kind, "contacted"),),
         )
     item = {"id": f"{after.id}-o{after.attempts}", "overdue": after.id, "attempt": after.attempts}
     timer = Timer(
@@ -151,8 +159,18 @@ def handed_over(interaction: Interaction, *, now: datetime, patience: Patience) 
 
 
 def not_sendable(interaction: Interaction, why: str, *, now: datetime) -> Change:
-    """Note that our own Prosody would not send it at all."""
+    """Note that our own Prosody would not send it at all; to a person: as if that one could not be reached."""
     failure = PeerError(type="cancel", condition="undefined-condition", text=f"not sent by Prosody: {why}")
+    known = interaction.outreach
+    if known is not None:
+        tried = replace(interaction, attempts=interaction.attempts + 1)
+        ours = Answer(sender=known.address, is_bounce=False, failure=failure)
+        item = answer_item(f"{tried.id}-n{tried.attempts}", tried.iq_id, ours)
+        return Change(
+            puts=(Put(interaction, replace(tried, original=None)),),
+            appends=(lanes.incoming(tried.host, tried.peer, item),),
+            counts=(("sendings", tried.kind, "not-sendable"),),
+        )
     after = replace(interaction, state=InteractionState.REFUSED, state_at=now, failure=failure, original=None)
     return Change(
         puts=(Put(interaction, after),),
@@ -162,54 +180,112 @@ def not_sendable(interaction: Interaction, why: str, *, now: datetime) -> Change
 
 
 def settle(  # noqa: PLR0911 - a case for each thing that may come back
-    interaction: Interaction, peer: Peer, answer: Answer, *, now: datetime, patience: Patience
+    interaction: Interaction,
+    peer: Peer,
+    answer: Answer,
+    *,
+    now: datetime,
+    patience: Patience,
+    others: Iterable[Interaction] = (),
 ) -> tuple[Interaction, Peer, Change]:
-    """Note what came back; a result counts even after we gave up."""
-    asked = interaction.outreach.address if interaction.outreach else interaction.peer
-    is_from_there = answer.sender == asked and (answer.failure is not None or interaction.outreach is None)
-    if not is_from_there or interaction.way is not Way.SENT:
+    """Note what came back; a result counts even after we gave up.
+
+    Args:
+        interaction: the sending.
+        peer: whom it went to.
+        answer: what came.
+        now: the time.
+        patience: how long we wait.
+        others: sendings to the same peer about the same incident.
+    """
+    if not _is_from_there(interaction, answer) or interaction.way is not Way.SENT:
         return interaction, peer, Change(counts=(("sendings", interaction.kind, "foreign-answer"),))
     if interaction.state not in _OPEN + _LATE:
         return interaction, peer, Change()
     failure = answer.failure
     if failure is None:
-        taken = (now - (interaction.sent_at or now)).total_seconds()
-        times = (*peer.answer_seconds, round(taken, 3))[-MAX_ANSWER_TIMES:]
         after = replace(interaction, failure=None)
-        return _end(after, replace(peer, answer_seconds=times), InteractionState.ACKNOWLEDGED, now)
+        return _end(after, _timed(peer, interaction, now=now), InteractionState.ACKNOWLEDGED, now)
     if interaction.state in _LATE:
         return interaction, peer, Change()
     after = replace(interaction, failure=failure)
-    if answer.is_bounce or failure.type == "wait":
-        end = InteractionState.UNREACHABLE if answer.is_bounce else InteractionState.REFUSED
-        return _again(after, peer, end, now=now, patience=patience)
-    if failure.condition in _NOT_SPOKEN and _is_for_people(interaction):
-        return _reach_out(after, peer, now=now)
-    return _end(after, peer, InteractionState.REFUSED, now)
+    end = InteractionState.UNREACHABLE if answer.is_bounce else InteractionState.REFUSED
+    chosen = ways.next_contact(after, peer.contacts, others, now=now)
+    is_bounce = answer.is_bounce and not (chosen is not None and _is_elsewhere(interaction))
+    is_temporary = is_bounce or failure.type == "wait"
+    again = _again(after, now=now, patience=patience) if is_temporary else None
+    if again is not None:
+        return again[0], peer, again[1]
+    is_refused = is_temporary or failure.condition not in ways.NOT_SPOKEN
+    if answer.is_own_fault or (interaction.outreach is None and is_refused):
+        return _end(after, peer, end, now)
+    return _reach_out(after, peer, end, chosen, now=now)
 
 
-def _is_for_people(interaction: Interaction) -> bool:
-    """Whether a person may be told instead of the server: what an operator sends, and was not told to one before."""
-    is_ours = interaction.copy_of is None and interaction.answers is None
-    return is_ours and interaction.outreach is None and interaction.kind in (Kind.REPORT, Kind.REQUEST)
+def _is_from_there(interaction: Interaction, answer: Answer) -> bool:
+    """Whether it is about what went to the server, or what did not reach the person last written to."""
+    known = interaction.outreach
+    if known is None:
+        return answer.sender == interaction.peer
+    is_by_chat = known.channel is outreach.Channel.CHAT
+    return is_by_chat and answer.sender == known.address and answer.failure is not None
 
 
-def _reach_out(interaction: Interaction, peer: Peer, *, now: datetime) -> tuple[Interaction, Peer, Change]:
-    """Write to the server's operators, whose server does not speak XEP-0268."""
-    after = replace(interaction, outreach=outreach.choose(peer.contacts or ()))
-    if after.outreach is None or after.outreach.channel is outreach.Channel.MAIL:
+def _is_elsewhere(interaction: Interaction) -> bool:
+    """Whether a person was written to whose own server is another one; the peer's was there a moment ago."""
+    known = interaction.outreach
+    return known is not None and known.address.rpartition("@")[2] != interaction.peer
+
+
+def _reach_out(
+    interaction: Interaction,
+    peer: Peer,
+    end: InteractionState,
+    chosen: outreach.Outreach | None,
+    *,
+    now: datetime,
+) -> tuple[Interaction, Peer, Change]:
+    """Write to the next of the operators of a server that does not speak XEP-0268; `end`: where there is none."""
+    if chosen is None:
+        known = interaction.outreach
+        left = known and replace(known, tried=ways.tried(interaction, at=now))
+        return _end(replace(interaction, outreach=left), peer, end, now)
+    after = replace(interaction, outreach=chosen)
+    if chosen.channel is outreach.Channel.MAIL:
         return _end(after, peer, InteractionState.REFUSED, now)
     after = replace(after, state=InteractionState.QUEUED, state_at=now, retry_at=None)
     return after, peer, Change(appends=(lanes.send(after.host, after.id, after.attempts + 1),))
 
 
-def mailed(interaction: Interaction, *, now: datetime) -> tuple[Interaction, Change]:
-    """Note that the operator mailed the text of what the server could not take."""
+def mailed(interaction: Interaction, to: outreach.Outreach, *, now: datetime) -> tuple[Interaction, Change]:
+    """Note that the operator mailed the text of what the server could not take; `to` as `ways.by_mail` says."""
     after = replace(
-        interaction, state=InteractionState.SENT, state_at=now, sent_at=now, failure=None, original=None
+        interaction,
+        outreach=to,
+        state=InteractionState.SENT,
+        state_at=now,
+        sent_at=now,
+        failure=None,
+        original=None,
     )
     event = events.contacted(after, now=now)
-    return after, Change(puts=(Put(interaction, after),), events=(event,))
+    return after, Change(puts=(Put(interaction, after),), events=(event,), appends=_thanks(after, "mailed"))
+
+
+def _thanks(interaction: Interaction, why: str) -> tuple[Append, ...]:
+    """Have the users thanked whose reports it was made of, if any."""
+    if interaction.draft_id is None:
+        return ()
+    return (lanes.thank(interaction.host, interaction.draft_id, interaction.id, why),)
+
+
+def _thanks_later(interaction: Interaction, *, now: datetime, patience: Patience) -> tuple[Timer, ...]:
+    """Have them thanked once it would have come back by now; a later contact puts it off."""
+    due_at = now + timedelta(seconds=patience.answer_seconds)
+    return tuple(
+        Timer(name=f"thanks-{interaction.id}", due_at=due_at, append=one)
+        for one in _thanks(interaction, f"{interaction.attempts}")
+    )
 
 
 def answered_by_person(
@@ -221,6 +297,8 @@ def answered_by_person(
     if more is None:
         return interaction, peer, Change(counts=(("sendings", interaction.kind, "foreign-answer"),))
     outcome = _OUTCOMES.get(answer.verdict or "") if interaction.kind is Kind.REQUEST else None
+    if outcome is not None:
+        peer = scored(_timed(peer, interaction, now=now), interaction, outcome, now=now)
     after = replace(
         interaction,
         outreach=more,
@@ -241,7 +319,10 @@ def answered_by_person(
         after,
         peer,
         Change(
-            appends=(lanes.tell(after.host, text, item_id=f"{after.id}-a{len(more.answers)}"),),
+            appends=(
+                lanes.tell(after.host, text, item_id=f"{after.id}-a{len(more.answers)}"),
+                *_thanks(after, "answered"),
+            ),
             events=(events.answered_by_person(after, number=len(more.answers), now=now),),
             counts=(("sendings", after.kind, "answered"),),
         ),
@@ -260,21 +341,25 @@ def overdue(
     """Note that an attempt got no answer in time; nothing if it did, or another attempt came since."""
     if interaction.state is not InteractionState.SENT or interaction.attempts != attempt:
         return interaction, peer, Change()
-    return _again(interaction, peer, InteractionState.UNANSWERED, now=now, patience=patience)
+    again = _again(interaction, now=now, patience=patience)
+    if again is None:
+        return _end(interaction, peer, InteractionState.UNANSWERED, now)
+    return again[0], peer, again[1]
 
 
 def _again(
-    interaction: Interaction, peer: Peer, end: InteractionState, *, now: datetime, patience: Patience
-) -> tuple[Interaction, Peer, Change]:
-    """Try again later, or end there if the day is over."""
+    interaction: Interaction, *, now: datetime, patience: Patience
+) -> tuple[Interaction, Change] | None:
+    """Try again later; None if the day is over, which for each person begins anew."""
     delay = RETRY_SECONDS[min(max(interaction.attempts, 1), len(RETRY_SECONDS)) - 1]
     retry_at = now + timedelta(seconds=min(delay, patience.give_up_seconds / 4))
-    first = interaction.first_sent_at or now
+    known = interaction.outreach
+    first = known.tried[-1].at if known and known.tried else interaction.first_sent_at or now
     if retry_at > first + timedelta(seconds=patience.give_up_seconds):
-        return _end(interaction, peer, end, now)
+        return None
     after = replace(interaction, state=InteractionState.QUEUED, state_at=now, retry_at=retry_at)
     append = lanes.send(after.host, after.id, after.attempts + 1)
-    return after, peer, Change(timers=(Timer(name=f"resend-{after.id}", due_at=retry_at, append=append),))
+    return after, Change(timers=(Timer(name=f"resend-{after.id}", due_at=retry_at, append=append),))
 
 
 def _end(
@@ -292,8 +377,17 @@ def _end(
             counted = replace(peer, unreachable=peer.unreachable + 1)
         case _:
             counted = replace(peer, unanswered=peer.unanswered + 1)
-    change = Change(events=(events.settled(after, now=now),), counts=(("sendings", after.kind, state),))
+    thanks = _thanks(after, "acknowledged") if state is InteractionState.ACKNOWLEDGED else ()
+    change = Change(
+        events=(events.settled(after, now=now),), appends=thanks, counts=(("sendings", after.kind, state),)
+    )
     return after, counted, change
+
+
+def _timed(peer: Peer, interaction: Interaction, *, now: datetime) -> Peer:
+    """Note how long an answer took."""
+    taken = (now - (interaction.sent_at or now)).total_seconds()
+    return replace(peer, answer_seconds=(*peer.answer_seconds, round(taken, 3))[-MAX_ANSWER_TIMES:])
 
 
 def scored(peer: Peer, asked: Interaction, outcome: Outcome | None, *, now: datetime) -> Peer:

@@ -1,11 +1,12 @@
 """The way of a sending to a server that does not speak XEP-0268: its operators' own addresses (XEP-0157).
 
-House rules: what a server announces of its contacts is its claim: bounded, prepared, never trusted; abuse comes before
-admin, chat before mail; an answer counts only from the address that was written to, and none repeats an earlier one.
+House rules: what a server announces of its contacts is its claim: bounded, prepared, never trusted; chat comes before
+mail, and abuse before admin; each address is tried once for a sending; an answer counts only from an address that was
+written to, and none repeats an earlier one.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -13,11 +14,13 @@ from urllib.parse import unquote
 
 from bridge.errors import MalformedError
 from bridge.xmpp.jid import Jid
+from bridge.xmpp.stanza import PeerError
 from bridge.xmpp.xml import Element
 
 FIELDS = ("abuse-addresses", "admin-addresses")
 """Who may be written to about an incident, best first (XEP-0157 §3)."""
 MAX_CONTACTS = 8
+"""So many of a server's contacts are known, and so many are tried for one sending."""
 MAX_ANSWERS = 20
 MAX_ANSWER_CHARACTERS = 2000
 _FORM = "http://jabber.org/network/serverinfo"
@@ -48,13 +51,30 @@ class PersonsAnswer:
     Attributes:
         text: hostile, to be escaped where shown.
         verdict: None: only a text.
-        is_by_page: on the answer page, by whoever had its link; else by chat from the address written to.
+        is_by_page: on the answer page, by whoever had its link; else by chat.
+        address: from which it came by chat; "": from that which the sending went to last, or by page.
     """
 
     at: datetime
     text: str
     verdict: Verdict | None = None
     is_by_page: bool = False
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """An address that a sending went to before the present one.
+
+    Attributes:
+        at: when it failed; where it did not, when it was written to.
+        failure: why it was not delivered, in words that are not ours; None: it was, as far as is known.
+    """
+
+    channel: Channel
+    address: str
+    at: datetime
+    failure: PeerError | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +82,25 @@ class Outreach:
     """Whom a sending went to instead of the server.
 
     Attributes:
-        address: a bare JID or a mail address.
+        address: a bare JID or a mail address; "": one that only the operator knows, who mailed it there.
         answers: oldest first, at most `MAX_ANSWERS`.
+        tried: what was tried before, oldest first; the last of it is `address` itself where nobody else was left.
+        is_server_away: the server could not be reached or did not answer; else it does not speak XEP-0268.
     """
 
     channel: Channel
     address: str
     answers: tuple[PersonsAnswer, ...] = ()
+    tried: tuple[Tried, ...] = ()
+    is_server_away: bool = False
+
+    def hears(self, address: str) -> bool:
+        """Whether a chat message from there counts as an answer."""
+        written = ((one.channel, one.address) for one in self.tried if one.failure is None)
+        return (Channel.CHAT, address) in {(self.channel, self.address), *written}
+
+
+Contact = tuple[Channel, str]
 
 
 def contacts_in(query: Element | None) -> tuple[str, ...]:
@@ -106,12 +138,34 @@ def _uri(text: str) -> str | None:
     return None
 
 
-def choose(contacts: Iterable[str]) -> Outreach | None:
-    """Take the best way there is."""
-    for uri in contacts:
-        scheme, _, address = uri.partition(":")
-        return Outreach(channel=Channel.CHAT if scheme == "xmpp" else Channel.MAIL, address=address)
-    return None
+def choose(
+    contacts: Iterable[str],
+    *,
+    without: Collection[Contact] = (),
+    rather_not: Sequence[Collection[Contact]] = (),
+) -> Outreach | None:
+    """Take the best way there is: chat in the server's order, then mail.
+
+    Args:
+        contacts: as `contacts_in` found them.
+        without: what is not taken at all.
+        rather_not: what is taken only where nothing else is left, the worst last.
+    """
+
+    def reluctance(contact: Contact) -> tuple[int, bool]:
+        grades = (grade for grade, those in enumerate(rather_not, start=1) if contact in those)
+        return max(grades, default=0), contact[0] is Channel.MAIL
+
+    known = [one for one in map(_contact, contacts) if one not in without]
+    if not known:
+        return None
+    channel, address = min(known, key=reluctance)
+    return Outreach(channel=channel, address=address)
+
+
+def _contact(uri: str) -> Contact:
+    scheme, _, address = uri.partition(":")
+    return Channel.CHAT if scheme == "xmpp" else Channel.MAIL, address
 
 
 def with_answer(outreach: Outreach, answer: PersonsAnswer) -> Outreach | None:

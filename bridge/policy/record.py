@@ -79,6 +79,7 @@ class Interaction:
         failure: why it was not acknowledged, as far as is known: the peer's own error, or what our server says.
         outreach: of one sent, the person it went to because the server does not speak XEP-0268; `sent` and
             `acknowledged` then mean: written to, and answered.
+        draft_id: of one sent, the draft of users' reports that it was made of; they are thanked once it arrived.
     """
 
     id: str
@@ -109,6 +110,7 @@ class Interaction:
     retry_at: datetime | None = None
     failure: PeerError | None = None
     outreach: Outreach | None = None
+    draft_id: str | None = None
     original: bytes | None = None
     version: int = 0
 

@@ -2,6 +2,7 @@
 
 from typing import assert_never
 
+from bridge.policy import ways
 from bridge.policy.lookalike import with_ascii
 from bridge.policy.outreach import Channel, Outreach, PersonsAnswer
 from bridge.policy.record import Interaction, InteractionState
@@ -26,8 +27,8 @@ def is_over(interaction: Interaction) -> bool:
 def standing(interaction: Interaction) -> str:  # noqa: C901, PLR0911 (a line for each state)
     """Say how far an interaction got; the peer's own words are in it, so it is to be made harmless."""
     at = f" {moment(interaction.state_at)}" if interaction.state_at else ""
-    if interaction.outreach is not None and (said := _by_person(interaction, interaction.outreach, at)):
-        return said
+    if interaction.outreach is not None:
+        return _by_person(interaction, interaction.outreach, at)
     tried = count(interaction.attempts, "attempt")
     match interaction.state:
         case InteractionState.STORED:
@@ -54,18 +55,42 @@ def standing(interaction: Interaction) -> str:  # noqa: C901, PLR0911 (a line fo
 
 
 def _by_person(interaction: Interaction, known: Outreach, at: str) -> str:
-    """Say how far it got with the person it went to; "" where the state says it all."""
+    """Say how far it got with the persons it went to."""
     if known.answers:
         last = known.answers[-1]
         return f"answered {moment(last.at)} by {_who(last, known)}: {answer_text(last)}"
+    before = "".join(f"; {one}" for one in attempts_by_person(interaction)[:-1])
+    why = "its server did not answer" if known.is_server_away else "it does not speak XEP-0268"
+    return f"{why}{before}; {_last_person(interaction, known, at)}"
+
+
+def _last_person(interaction: Interaction, known: Outreach, at: str) -> str:
+    to, ready = with_ascii(known.address), f"incident-bridge letter {interaction.id}"
     if interaction.state is InteractionState.SENT:
-        return f"it does not speak XEP-0268; {known.address} was written to by {known.channel}{at}, no answer yet"
-    if interaction.state is InteractionState.REFUSED and known.channel is Channel.MAIL:
-        ready = f"incident-bridge letter {interaction.id}"
-        return f"it does not speak XEP-0268; a text for {known.address} is ready for you to mail: {ready}"
-    if interaction.state is InteractionState.QUEUED and not interaction.retry_at:
-        return f"it does not speak XEP-0268; {known.address} is written to by {known.channel}"
-    return ""
+        return f"{to or 'its people'} {'were' if not to else 'was'} written to by {known.channel}{at}, no answer yet"
+    if known.channel is Channel.MAIL:
+        return f"a text for {to} is ready for you to mail: {ready}"
+    if interaction.state is not InteractionState.QUEUED:
+        lost = f"{to} did not get it by {known.channel}{at}: {_reason(interaction.failure)}"
+        return f"{lost}; it reached nobody, to mail it: {ready}"
+    if interaction.retry_at is None:
+        return f"{to} is written to by {known.channel}"
+    again = f"is tried again {moment(interaction.retry_at)}"
+    return f"{to} did not get it by {known.channel} yet and {again}: {_reason(interaction.failure)}"
+
+
+def attempts_by_person(interaction: Interaction) -> tuple[str, ...]:
+    """By which ways it was tried to reach a person, oldest first; the last one is the present one."""
+    known = interaction.outreach
+    if known is None:
+        return ()
+    tried = ways.tried(interaction, at=interaction.state_at or interaction.received_at)
+    return tuple(
+        f"{with_ascii(one.address)} was written to by {one.channel} {moment(one.at)}, no answer"
+        if one.failure is None
+        else f"{with_ascii(one.address)} did not get it by {one.channel}: {_reason(one.failure)}"
+        for one in tried
+    )
 
 
 def answer_text(answer: PersonsAnswer) -> str:
@@ -87,7 +112,7 @@ def answers_of(interaction: Interaction) -> tuple[tuple[PersonsAnswer, str], ...
 
 
 def _who(answer: PersonsAnswer, known: Outreach) -> str:
-    return "whoever has the link" if answer.is_by_page else with_ascii(known.address)
+    return "whoever has the link" if answer.is_by_page else with_ascii(answer.address or known.address)
 
 
 def _queued(interaction: Interaction, tried: str) -> str:
@@ -106,7 +131,12 @@ def _taken(interaction: Interaction) -> str:
 def _failure(failure: PeerError | None) -> str:
     if failure is None:
         return "it did not say why"
-    text = f"{failure.type}/{failure.condition}{f': {failure.text}' if failure.text else ''}"
     if failure.condition == "service-unavailable":
-        return f"it does not speak XEP-0268 ({text})"
-    return text
+        return f"it does not speak XEP-0268 ({_reason(failure)})"
+    return _reason(failure)
+
+
+def _reason(failure: PeerError | None) -> str:
+    if failure is None:
+        return "it did not say why"
+    return f"{failure.type}/{failure.condition}{f': {failure.text}' if failure.text else ''}"

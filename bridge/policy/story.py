@@ -9,8 +9,9 @@ from typing import Final
 from bridge.policy.approval import Possibility, possibilities
 from bridge.policy.decisions import MitigationType
 from bridge.policy.lookalike import with_ascii
-from bridge.policy.record import Incident, Interaction, Outcome, Way
+from bridge.policy.record import Incident, Interaction, InteractionState, Outcome, Way
 from bridge.policy.trust import Trust
+from bridge.policy.ways import is_delivered
 from bridge.xep0268.model import Kind
 
 OUTCOMES: Final = {
@@ -19,6 +20,11 @@ OUTCOMES: Final = {
     Outcome.PARTLY: "partly done",
     None: "it does not say what was done",
 }
+_NOT_ARRIVED: Final = (
+    InteractionState.REFUSED,
+    InteractionState.UNREACHABLE,
+    InteractionState.UNANSWERED,
+)
 _COULD: Final = {
     MitigationType.SUSPEND: "suspend the account",
     MitigationType.BLOCK: "block the domain",
@@ -60,16 +66,26 @@ def _sent(one: Interaction, incident: Incident, by_id: Mapping[str, Interaction]
         case Kind.REPORT:
             if one.answers:
                 return f"{peer} asked what we know, and was told"
-            verb = "reported" if incident.is_own else "forwarded"
-            return f"we {verb} it to {peer}" + (f" as {one.status}" if one.status else "")
+            tell, told = ("report", "reported") if incident.is_own else ("forward", "forwarded")
+            verb = f"tried to {tell}" if one.state in _NOT_ARRIVED else told
+            return f"we {verb} it to {peer}" + (f" as {one.status}" if one.status else "") + _way(one)
         case Kind.REQUEST:
-            return f"we asked {peer} for {_actions(one)}"
+            verb = "tried to ask" if one.state in _NOT_ARRIVED else "asked"
+            return f"we {verb} {peer} for {_actions(one)}{_way(one)}"
         case Kind.INQUIRY:
             return f"we asked {peer} what it knows"
         case Kind.RESPONSE:
             asked = by_id.get(one.answers or "")
             outcome = f": {OUTCOMES[asked.outcome]}" if asked and asked.outcome else ""
             return f"we answered the request of {peer}{outcome}"
+
+
+def _way(one: Interaction) -> str:
+    """By which way a person was told; "" where the server itself was, or nobody yet."""
+    known = one.outreach
+    if known is None or not is_delivered(one):
+        return ""
+    return f", by {known.channel}" + (f" to {with_ascii(known.address)}" if known.address else "")
 
 
 def details(one: Interaction) -> tuple[str, ...]:

@@ -235,7 +235,10 @@ class PersonAnswered(_Model):
     at: datetime
     text: str
     verdict: Literal["done", "declined", "need-more"] | None = Field(description="null: only a text.")
-    is_by_page: bool = Field(description="On the answer page; else from the address that was written to.")
+    is_by_page: bool = Field(
+        description="On the answer page; else by chat, from an address that was written to."
+    )
+    address: str = Field(description="By chat from this one; empty: from the contact's, or by page.")
 
 
 class PersonTold(AboutInteraction):

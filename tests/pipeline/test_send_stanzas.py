@@ -156,7 +156,9 @@ async def test_a_letter_that_prosody_does_not_send_is_what_the_log_is_about(
     done = await hand_over(store, Prosody(lambda _: {"error": OLD}), sent)
 
     await commit(store, done.change)
-    assert (await find(store, sent.id)).state is InteractionState.REFUSED
+    [waiting] = [one.item for one in done.change.appends]
+    assert (waiting["answer"], waiting["sender"]) == (sent.id, "abuse@contact.test")
+    assert (await find(store, sent.id)).attempts == 1
     assert [one.levelname for one in caplog.records if one.levelno > 20] == ["ERROR"]
 
 

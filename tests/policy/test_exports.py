@@ -12,7 +12,7 @@ from bridge.errors import ConfigError
 from bridge.iodef.model import Contact, Counter, Impact, RecordItem, Source, Text
 from bridge.policy.editions import add_edition
 from bridge.policy.exports import ContactError, log, xarf
-from bridge.policy.outreach import Channel, Outreach, PersonsAnswer, Verdict
+from bridge.policy.outreach import Channel, Outreach, PersonsAnswer, Tried, Verdict
 from bridge.policy.record import InteractionState, Outcome, Way
 from bridge.xep0268.model import Kind, Status
 
@@ -50,16 +50,19 @@ def test_the_log_says_who_was_told_when_by_which_way_and_what_came_back() -> Non
     answer = PersonsAnswer(
         at=NOW + timedelta(days=9), text="closed\n2026-01-01 resolved", verdict=Verdict.DONE
     )
-    chat = Outreach(channel=Channel.CHAT, address="abuse@b.test", answers=(answer,))
+    lost = Tried(channel=Channel.CHAT, address="gone@b.test\n", at=NOW + timedelta(days=7), failure=REFUSAL)
+    chat = Outreach(channel=Channel.CHAT, address="abuse@b.test", answers=(answer,), tried=(lost,))
     written = replace(FIRST, id="i2", state=S.ACKNOWLEDGED, outreach=chat, **days(7))
     asked = replace(FIRST, id="i3", kind=Kind.REQUEST, peer="c.test", outcome=Outcome.DECLINED, **days(8))
     reply = replace(asked, id="i5", kind=Kind.RESPONSE, way=Way.RECEIVED, answers="i3", **days(8))
     heard = replace(FIRST, id="i4", way=Way.RECEIVED, peer="secret.test")
     text = log(replace(OWN, status=Status.RESOLVED), DOING, [asked, reply, written, heard, FIRST])
     day = [f"{NOW + timedelta(days=number):%Y-%m-%d}" for number in range(10)]
-    assert text.splitlines()[-6:] == [
+    assert text.splitlines()[-8:] == [
         f"{day[0]} report to b.test (XEP-0268): refused by the server",
-        f"{day[7]} report to b.test by chat to abuse@b.test",
+        f"{day[7]} report to b.test (XEP-0268): not spoken there",
+        f"{day[7]} report to b.test by chat to gone@b.test�: not delivered (service-unavailable)",
+        f"{day[7]} report to b.test by chat to abuse@b.test: answered",
         f"{day[8]} request to c.test (XEP-0268): refused by the server",
         f"{day[8]} answer from c.test: declined",
         f"{day[9]} answer for b.test: done: “closed�2026-01-01 resolved”",
@@ -69,6 +72,31 @@ def test_the_log_says_who_was_told_when_by_which_way_and_what_came_back() -> Non
     assert "> bad@b.test: 5 xmpp-message" in text
     assert "victim" not in text
     assert "secret.test" not in text
+
+
+@pytest.mark.parametrize(
+    ("state", "outreach", "said"),
+    [
+        (
+            S.REFUSED,
+            Outreach(channel=Channel.CHAT, address="x@b.test"),
+            "not delivered (service-unavailable)",
+        ),
+        (
+            S.UNREACHABLE,
+            Outreach(channel=Channel.CHAT, address="x@b.test"),
+            "not delivered (service-unavailable)",
+        ),
+        (S.QUEUED, Outreach(channel=Channel.CHAT, address="x@b.test"), "on its way"),
+        (S.SENT, Outreach(channel=Channel.CHAT, address="x@b.test"), "no answer"),
+        (S.REFUSED, Outreach(channel=Channel.MAIL, address="x@b.test"), "not written to yet"),
+        (S.SENT, Outreach(channel=Channel.MAIL, address="x@b.test"), "no answer"),
+    ],
+)
+def test_the_log_claims_nothing_that_did_not_happen(state: S, outreach: Outreach, said: str) -> None:
+    sent = replace(FIRST, state=state, outreach=outreach)
+    *_, last = log(OWN, DOING, [sent]).splitlines()
+    assert last == f"{NOW:%Y-%m-%d} report to b.test by {outreach.channel} to x@b.test: {said}"
 
 
 def test_what_others_reported_is_theirs_to_publish() -> None:

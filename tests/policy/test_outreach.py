@@ -1,6 +1,7 @@
 """Whom a sending goes to where a server does not speak XEP-0268: what its announcement may make us do, and say."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -11,28 +12,34 @@ from lxml import etree
 
 from bridge.iodef.model import Counter, Expectation, RecordItem, Source, Text
 from bridge.iodef.model import Incident as Document
-from bridge.policy import outgoing
+from bridge.policy import outgoing, ways
 from bridge.policy.abuse import document
+from bridge.policy.change import Change
+from bridge.policy.editions import add_edition
 from bridge.policy.letter import MAX_BYTES, letter
+from bridge.policy.outgoing import Answer
 from bridge.policy.outreach import (
     MAX_ANSWERS,
     MAX_CONTACTS,
     Channel,
     Outreach,
     PersonsAnswer,
+    Tried,
     Verdict,
     choose,
     contacts_in,
     with_answer,
 )
 from bridge.policy.record import Interaction, InteractionState, Outcome, incident_id
-from bridge.xep0268.model import Kind
+from bridge.policy.standing import standing
+from bridge.policy.story import sentences
+from bridge.xep0268.model import Kind, Status
 from bridge.xmpp import xml
 
 from .conftest import NOW
 from .test_abuse_drafts import draft_of, report
 from .test_enclosure import written
-from .test_outgoing import PEER, REFUSAL, SENT, Patience, answer, sending
+from .test_outgoing import AWAY, BUSY, PEER, REFUSAL, SENT, Patience, answer, sending
 
 S = InteractionState
 REACHABLE = replace(PEER, contacts=("xmpp:abuse@b.test", "mailto:abuse@b.test"))
@@ -125,6 +132,8 @@ def test_nobody_is_written_to_for_what_no_operator_sent(changes: dict[str, objec
 
 
 WRITTEN = replace(SENT, outreach=BY_CHAT)
+GONE = answer(REFUSAL, sender="abuse@b.test")
+LOST = Tried(channel=Channel.CHAT, address="abuse@b.test", at=NOW, failure=REFUSAL)
 
 
 def test_only_the_address_written_to_can_say_that_it_did_not_arrive_and_the_server_nothing_more() -> None:
@@ -135,9 +144,177 @@ def test_only_the_address_written_to_can_say_that_it_did_not_arrive_and_the_serv
         answer(REFUSAL, sender="x@b.test"),
     ):
         assert outgoing.settle(WRITTEN, PEER, came, now=NOW, patience=Patience())[0] is WRITTEN
-    gone = answer(REFUSAL, sender="abuse@b.test")
-    after, _, _ = outgoing.settle(WRITTEN, REACHABLE, gone, now=NOW, patience=Patience())
-    assert (after.state, after.outreach) == (S.REFUSED, BY_CHAT)
+    after, _, _ = outgoing.settle(WRITTEN, PEER, GONE, now=NOW, patience=Patience())
+    assert (after.state, after.outreach) == (S.REFUSED, replace(BY_CHAT, tried=(LOST,)))
+
+
+def settle(
+    sent: Interaction, came: Answer, *contacts: str, others: Sequence[Interaction] = ()
+) -> Interaction:
+    peer = replace(PEER, contacts=contacts)
+    return outgoing.settle(sent, peer, came, now=NOW, patience=Patience(), others=others)[0]
+
+
+def to(address: str, channel: Channel = Channel.CHAT) -> Outreach:
+    return Outreach(channel=channel, address=address)
+
+
+def test_what_does_not_reach_a_contact_goes_to_the_next_one_by_chat_and_then_waits_to_be_mailed() -> None:
+    contacts = ("xmpp:abuse@b.test", "mailto:abuse@b.test", "xmpp:root@b.test")
+    second = settle(WRITTEN, GONE, *contacts)
+    assert (second.state, second.outreach) == (S.QUEUED, replace(to("root@b.test"), tried=(LOST,)))
+    assert settle(second, GONE, *contacts) is second, "an error that comes twice"
+
+    told = outgoing.handed_over(second, now=NOW, patience=Patience())[0]
+    last = settle(told, answer(REFUSAL, sender="root@b.test"), *contacts)
+    assert last.outreach is not None
+    assert (last.state, last.outreach.channel, last.outreach.address) == (
+        S.REFUSED,
+        Channel.MAIL,
+        "abuse@b.test",
+    )
+    assert [one.address for one in last.outreach.tried] == ["abuse@b.test", "root@b.test"]
+    assert settle(replace(last, state=S.SENT), GONE, *contacts).state is S.SENT, (
+        "a late error of its namesake"
+    )
+    assert "abuse@b.test did not get it by chat: cancel/service-unavailable" in standing(last)
+    assert "root@b.test did not get it" in standing(last)
+    assert "a text for abuse@b.test is ready for you to mail" in standing(last)
+
+
+def test_a_contacts_own_server_that_is_not_there_is_not_waited_for_where_there_is_another() -> None:
+    elsewhere = replace(SENT, outreach=to("x@gone.test"))
+    bounce = answer(AWAY, sender="x@gone.test", bounce=True)
+    assert settle(elsewhere, bounce, "xmpp:x@gone.test", "xmpp:root@b.test").outreach == replace(
+        to("root@b.test"), tried=(Tried(channel=Channel.CHAT, address="x@gone.test", at=NOW, failure=AWAY),)
+    )
+    assert settle(elsewhere, bounce, "xmpp:x@gone.test").retry_at is not None
+    here = settle(WRITTEN, answer(AWAY, sender="abuse@b.test", bounce=True), "xmpp:root@b.test")
+    assert (here.retry_at is not None, here.outreach) == (True, BY_CHAT)
+
+
+def test_who_is_busy_for_a_day_is_followed_by_the_next() -> None:
+    late = replace(WRITTEN, first_sent_at=NOW - timedelta(days=2))
+    after = settle(late, answer(BUSY, sender="abuse@b.test"), "xmpp:abuse@b.test", "xmpp:root@b.test")
+    assert after.outreach is not None
+    assert (after.state, after.outreach.address) == (S.QUEUED, "root@b.test")
+    assert settle(after, answer(BUSY, sender="root@b.test")).retry_at is not None, "its own day begins"
+
+
+def test_a_server_that_names_ever_new_contacts_ends_all_the_same() -> None:
+    sent = WRITTEN
+    for number in range(100):
+        assert sent.outreach is not None
+        came = answer(REFUSAL, sender=sent.outreach.address)
+        after = settle(sent, came, f"xmpp:new{number}@b.test")
+        if after.state is S.REFUSED:
+            break
+        sent = outgoing.handed_over(after, now=NOW, patience=Patience())[0]
+    assert number == MAX_CONTACTS - 1
+    assert after.outreach is not None
+    assert len(after.outreach.tried) == MAX_CONTACTS
+
+
+def test_our_own_fault_tries_nobody_else() -> None:
+    ours = replace(GONE, is_own_fault=True)
+    assert settle(WRITTEN, ours, "xmpp:root@b.test").state is S.REFUSED
+
+
+def test_a_second_contact_goes_to_somebody_else_but_not_on_the_same_day() -> None:
+    contacts = ("xmpp:abuse@b.test", "mailto:abuse@b.test", "xmpp:root@b.test")
+    first = replace(WRITTEN, id="i0", sent_at=NOW - timedelta(days=8))
+
+    def chosen(*others: Interaction) -> Outreach | None:
+        found = settle(SENT, answer(REFUSAL), *contacts, others=others).outreach
+        return found and to(found.address, found.channel)
+
+    assert chosen(first) == to("root@b.test")
+    assert chosen(replace(first, sent_at=NOW - timedelta(hours=1))) == to("abuse@b.test")
+    assert chosen(replace(first, state=S.REFUSED, sent_at=NOW)) == to("root@b.test")
+    both = (first, replace(first, outreach=to("root@b.test")))
+    assert chosen(*both) == to("abuse@b.test", Channel.MAIL)
+    mailed = replace(first, outreach=to("abuse@b.test", Channel.MAIL))
+    assert chosen(*both, mailed) == to("abuse@b.test")
+    assert chosen(replace(first, state=S.REFUSED), both[1], mailed) == to("root@b.test")
+
+
+def test_what_nobody_got_can_be_mailed_and_what_chat_took_by_mail_too() -> None:
+    lost = settle(WRITTEN, GONE)
+    assert ways.by_mail(lost, ()) == Outreach(channel=Channel.MAIL, address="", tried=(LOST,))
+    old = replace(WRITTEN, state=S.REFUSED, state_at=NOW, failure=REFUSAL)  # as the previous release wrote it
+    mail = ways.by_mail(old, ("mailto:abuse@b.test",))
+    assert mail == Outreach(channel=Channel.MAIL, address="abuse@b.test", tried=(LOST,))
+    silent = replace(SENT, state=S.UNANSWERED)
+    assert ways.by_mail(silent, None) == replace(to("", Channel.MAIL), is_server_away=True)
+    assert ways.by_mail(replace(silent, copy_of="i0"), None) is None
+    assert ways.by_mail(replace(SENT, state=S.REFUSED, failure=BUSY), None) is None, "it has it"
+    assert ways.by_mail(WRITTEN, ()) is None
+
+    too = ways.by_mail(WRITTEN, ("mailto:abuse@b.test",))
+    assert too is not None
+    after, change = outgoing.mailed(WRITTEN, too, now=NOW + timedelta(days=8))
+    assert (after.state, too.hears("abuse@b.test"), too.hears("root@b.test")) == (S.SENT, True, False)
+    assert [event.id for event in change.events] == ["i1-mailed"]
+    assert ways.by_mail(after, ("mailto:abuse@b.test",)) is None
+
+
+MADE = replace(SENT, draft_id="d1")
+
+
+def thanks(change: Change) -> list[str]:
+    timed = tuple(one.append for one in change.timers)
+    return [one.item["by"] for one in (*change.appends, *timed) if "thank" in one.item]
+
+
+def test_users_are_thanked_for_what_arrived_only() -> None:
+    def came(sent: Interaction, one: Answer) -> Change:
+        return outgoing.settle(sent, REACHABLE, one, now=NOW, patience=Patience())[2]
+
+    assert thanks(came(MADE, answer())) == ["i1"]
+    assert thanks(came(MADE, answer(BUSY))) == thanks(came(MADE, answer(REFUSAL))) == []
+    by_chat = replace(MADE, outreach=BY_CHAT)
+    [timer] = outgoing.handed_over(by_chat, now=NOW, patience=Patience())[1].timers
+    assert (timer.append.item["thank"], timer.due_at - NOW) == ("d1", timedelta(minutes=5))
+    assert thanks(came(by_chat, GONE)) == []
+    assert thanks(outgoing.answered_by_person(by_chat, PEER, said(), now=NOW)[2]) == ["i1"]
+    assert thanks(outgoing.mailed(by_chat, to("abuse@b.test", Channel.MAIL), now=NOW)[1]) == ["i1"]
+    assert thanks(came(SENT, answer())) == []
+
+
+def test_what_a_person_says_of_a_request_is_in_the_servers_record_once() -> None:
+    asked = replace(WRITTEN, kind=Kind.REQUEST)
+    later = NOW + timedelta(hours=1)
+    after, peer, _ = outgoing.answered_by_person(asked, PEER, said("", Verdict.DONE), now=later)
+    assert (peer.acted, peer.declined, peer.decision_seconds, peer.answer_seconds) == (1, 0, (3600,), (3600,))
+    assert outgoing.answered_by_person(after, peer, said("", Verdict.DONE), now=later)[1] is peer
+    _, peer, _ = outgoing.answered_by_person(asked, PEER, said("", Verdict.DECLINED), now=later)
+    assert (peer.acted, peer.declined) == (0, 1)
+    for unsettled in (said("a machine"), said("", Verdict.NEED_MORE)):
+        _, peer, _ = outgoing.answered_by_person(asked, PEER, unsettled, now=later)
+        assert (peer.acted, peer.declined, peer.answer_seconds) == (0, 0, ())
+    _, peer, _ = outgoing.answered_by_person(WRITTEN, PEER, said("", Verdict.DONE), now=later)
+    assert peer.acted == 0, "a report asks for nothing"
+
+
+@pytest.mark.parametrize(
+    ("sent", "text", "told"),
+    [
+        (WRITTEN, "abuse@b.test was written to by chat", "we reported it to b.test, by chat to abuse@b.test"),
+        (settle(WRITTEN, GONE), "it reached nobody, to mail it", "we tried to report it to b.test"),
+        (replace(WRITTEN, state=S.QUEUED), "abuse@b.test is written to by chat", "we reported it to b.test"),
+        (
+            replace(WRITTEN, outreach=Outreach(channel=Channel.MAIL, address="", tried=(LOST,))),
+            "abuse@b.test did not get it by chat: cancel/service-unavailable; its people were written to by mail",
+            "we reported it to b.test, by mail",
+        ),
+    ],
+)
+def test_how_it_stands_says_by_which_way_to_whom_and_whether_it_arrived(
+    sent: Interaction, text: str, told: str
+) -> None:
+    assert text in standing(sent)
+    incident = add_edition(None, replace(sent, status=Status.NEW))
+    assert sentences(incident, [sent])[sent.id] == told
 
 
 def said(text: str = "closed", verdict: Verdict | None = None) -> PersonsAnswer:

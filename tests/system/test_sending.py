@@ -15,8 +15,8 @@ from deploy.servers import Authority, Prosody, free_network, iq
 from tests.system.desk import Desk
 from tests.system.ejabberd import Ejabberd, Silence
 from tests.system.reports import inquiry
-from tests.system.servers import Federation, Lab, eventually, manner
-from tests.system.user import CLIENT, Clients, block
+from tests.system.servers import Bridge, Federation, Lab, eventually, manner
+from tests.system.user import CLIENT, Clients, User, block
 
 IMPATIENT = "[policy]\nanswer_seconds = 1\ngive_up_seconds = 8\nanswer_page_days = 7\n"
 NAMESPACE = "urn:xmpp:incident:2"
@@ -240,6 +240,81 @@ async def test_what_users_agreed_to_reaches_a_contact_as_reports_for_programs_be
     assert (gone.outreach.address, gone.failure.condition) == ("abuse@c.test", "service-unavailable")
     logs = bridge.log() + a.log()
     assert not [line for line in logs.splitlines() if " error " in line or "Traceback" in line]
+
+
+@pytest.mark.parametrize(("version", "theirs"), [("0.12", "13"), ("13", "0.12")])
+async def test_who_is_not_there_is_followed_by_the_next_contact_and_what_is_said_of_it_is_true(
+    lab: Lab, version: str, theirs: str
+) -> None:
+    bridge = lab.bridge(settings="[policy]\nanswer_seconds = 1\ntell_reporters = true\n")
+    a = lab.prosody("a.test", version=version, bridge=bridge, start=False)
+    c = lab.prosody(
+        "c.test",
+        version=theirs,
+        modules=["server_contact_info"],
+        extra_host='contact_info = { abuse = { "xmpp:gone@c.test", "mailto:abuse@c.test" }, '
+        'admin = { "xmpp:root@c.test" } }',
+    )
+    bridge.start_up()
+    a.start()
+    for server, name in ((a, "alice"), (a, "bob"), (c, "root")):
+        server.control("register", name, server.name, "secret")
+    desk = Desk(bridge)
+    async with Clients() as clients:
+        root = await clients.sign_in(c, "root")
+        alice, bob = await clients.sign_in(a, "alice"), await clients.sign_in(a, "bob")
+
+        bridge.cli("report", "--to", "c.test", "--source", "x@c.test", "--id", "plain")
+        letter = await root.wait(lambda one: one.find(f"{CLIENT}body") is not None)
+        incident, [sent] = await desk.about("a.test", "plain")
+        await root.send("<message type='chat' to='a.test'><body>closed</body></message>")
+        [sent] = await desk.settled(sent.id, seconds=30)
+        assert (letter.get("from"), letter.get("id")) == ("a.test", sent.iq_id)
+        assert [one.text for one in sent.outreach.answers] == ["closed"]
+        [lost] = sent.outreach.tried
+        assert (lost.address, lost.failure.condition) == ("gone@c.test", "service-unavailable")
+        log = bridge.cli("incidents", "export", incident.id, "--form", "log")
+        assert "report to c.test (XEP-0268): not spoken there\n" in log
+        assert "report to c.test by chat to gone@c.test: not delivered (service-unavailable)\n" in log
+        assert "report to c.test by chat to root@c.test: answered\n" in log
+        shown = bridge.cli("incidents", "show", incident.id)
+        assert "we reported it to c.test as new, by chat to root@c.test" in shown
+        assert "root@c.test, for c.test, answers our report: closed" in shown
+
+        await passed_on(bridge, alice, "spam@c.test")
+        assert "passed on to the admins of c.test" in await thanks(alice)
+
+        c.control("deluser", "root@c.test")
+        made = await passed_on(bridge, bob, "other@c.test")
+        [sent] = await desk.settled(made, seconds=30)
+        assert [one.address for one in sent.outreach.tried] == ["gone@c.test", "root@c.test"]
+        shown = bridge.cli("incidents", "show", sent.incident_id)
+        assert "we tried to report it to c.test" in shown
+        assert "a text for abuse@c.test is ready for you to mail" in shown
+        assert bridge.cli("letter", sent.id).startswith("To: abuse@c.test\n")
+        await alice.ask("<iq type='get' to='a.test'><ping xmlns='urn:xmpp:ping'/></iq>")
+        assert not [one for one in bob.stanzas if one.find(f"{CLIENT}body") is not None], "nothing arrived"
+        bridge.cli("letter", sent.id, "--sent")
+        assert "passed on to the admins of c.test" in await thanks(bob)
+    assert "abuse@c.test was written to by mail" in bridge.cli("incidents", "show", sent.incident_id)
+    assert not [line for line in (bridge.log() + a.log()).splitlines() if "Traceback" in line]
+
+
+async def passed_on(bridge: Bridge, user: User, jid: str) -> str:
+    """Have what a user reports sent on; returns by which interaction."""
+    await user.ask(block(jid, agreed=True, text="spam"))
+
+    async def heard() -> bool:
+        return bool(bridge.json("abuse", "list")["drafts"])
+
+    await eventually(heard, 30)
+    incident = bridge.json("abuse", "send", "c.test")["incident"]
+    return str(bridge.json("incidents", "show", incident)["interactions"][-1]["id"])
+
+
+async def thanks(user: User) -> str:
+    told = await user.wait(lambda one: one.find(f"{CLIENT}body") is not None)
+    return str(told.findtext(f"{CLIENT}body"))
 
 
 async def test_ejabberd_does_not_speak_xep_0268(standing: Lab, desk: Desk) -> None:

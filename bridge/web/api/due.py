@@ -28,12 +28,17 @@ class StepView(Out):
     host: str
     peer: str
     step: Step = Field(
-        description="`remind`: tell them once more; `list`: block that server, and propose it."
+        description="`remind`: tell them once more; `list`: block that server, and propose it where that is allowed."
     )
     at: datetime = Field(description="When it is due.")
-    times: int = Field(description="How often they were told.")
+    times: int = Field(description="On how many days they were told; 0: nothing arrived.")
     action: str = Field(description="What was asked for last; empty: they were only told.")
+    way: str = Field(description="By which way they would be reminded if the server itself does not take it.")
+    may_be_published: bool = Field(
+        description="Whether the log may go to a public list: the users whose reports it is made of agreed, if it is."
+    )
     command: str = Field(description="What to type.")
+    log_command: str = Field(description="What to type for the log that a public list wants; empty: nothing.")
 
     @classmethod
     def of(cls, step: NextStep) -> Self:

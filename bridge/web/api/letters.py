@@ -23,18 +23,23 @@ class LetterView(Out):
 
     interaction_id: str
     incident_id: str
-    to: str = Field(description="The address of that person, as the server announces it.")
+    to: str = Field(
+        description="The address of that person, as the server announces it; empty: nobody announced was reached, and "
+        "you may know one."
+    )
     subject: str
     text: str = Field(
         description="Plain text; with a link to the answer page, if there is one, for tokens that may `write`."
     )
     standing: str = Field(description="How far it got, in words.")
-    is_to_be_mailed: bool = Field(description="It waits for you to mail it; false: it was sent.")
+    is_to_be_mailed: bool = Field(description="You can mail it there; false: it was sent.")
 
     @classmethod
-    def of(cls, call: Call, sent: Interaction) -> Self:
+    async def of(cls, call: Call, sent: Interaction) -> Self:
         """Show it, as this caller may see it."""
-        if sent.outreach is None:
+        mail = await persons.by_mail(call.store, sent)
+        known = mail or sent.outreach
+        if known is None:
             raise not_found("letter")
         service = call.service
         days = service.settings.policy.answer_page_days
@@ -42,24 +47,24 @@ class LetterView(Out):
         return cls(
             interaction_id=sent.id,
             incident_id=sent.incident_id,
-            to=sent.outreach.address,
+            to=known.address,
             subject=subject(sent),
             text=letter(sent, link=link(sent, call.now) if has(call.token, Scope.WRITE) else ""),
             standing=standing(sent),
-            is_to_be_mailed=persons.can_be_mailed(sent),
+            is_to_be_mailed=mail is not None,
         )
 
 
 async def show_letter(call: Call) -> Answer:
     """The text."""
-    return Answer(body=LetterView.of(call, await known_interaction(call)))
+    return Answer(body=await LetterView.of(call, await known_interaction(call)))
 
 
 async def note_letter(call: Call) -> Answer:
     """Note that it was mailed."""
     sent = await known_interaction(call)
     after = await persons.mailed(call.store, sent, actor=call.actor, now=call.now)
-    return Answer(body=LetterView.of(call, after))
+    return Answer(body=await LetterView.of(call, after))
 
 
 ROUTES: Final = (

@@ -16,22 +16,26 @@ from bridge.web.console.guard import NOT_HERE, Visit, get, post
 async def show(visit: Visit) -> web.Response:
     """Show the text, ready to be copied or handed to a mail program."""
     sent = await _meant(visit)
+    mail = await persons.by_mail(visit.store, sent)
+    known = mail or sent.outreach
+    if known is None:
+        raise NOT_HERE
     settings = visit.service.settings
     link = persons.links(
         settings.server.public_url, visit.service.keys, days=settings.policy.answer_page_days
     )
-    to = sent.outreach.address if sent.outreach else ""
     may_act = visit.hosts[sent.host] is Role.APPROVER  # whoever has the link can answer
     text = letter(sent, link=link(sent, visit.now) if may_act else "")
     return visit.page(
         "letter.html",
         title=f"To the operators of {sent.peer}",
         sent=sent,
+        to=known,
         standing=standing(sent),
         subject=subject(sent),
         text=text,
-        mailto=f"mailto:{quote(to, safe='@')}?subject={quote(subject(sent))}&body={quote(text)}",
-        can_note=persons.can_be_mailed(sent),
+        mailto=f"mailto:{quote(known.address, safe='@')}?subject={quote(subject(sent))}&body={quote(text)}",
+        can_note=mail is not None,
     )
 
 
@@ -46,7 +50,7 @@ async def note(visit: Visit) -> web.Response:
 async def _meant(visit: Visit) -> Interaction:
     name = keys.interaction(visit.request.match_info["id"][:200])
     found = (await load.fetch(visit.store, names=[name])).records[name]
-    if not isinstance(found, Interaction) or found.outreach is None:
+    if not isinstance(found, Interaction):
         raise NOT_HERE
     visit.host(found.host)
     return found

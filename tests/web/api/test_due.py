@@ -21,9 +21,12 @@ async def test_what_is_due_is_listed_with_its_command_and_what_is_due_later_if_a
         "peer": "c.test",
         "step": "remind",
         "at": (asked + timedelta(days=7)).isoformat().replace("+00:00", "Z"),
-        "times": 1,
+        "times": 0,
         "action": "block-host",
+        "way": "",
+        "may_be_published": True,
         "command": "incident-bridge request --incident ni1 --to c.test --action block-host",
+        "log_command": "",
     }
     later = (await api("GET", f"/due?all=true&host={HOST}")).body["items"]
     assert [step["incident_id"] for step in later] == ["ni1", "ni2"]

@@ -273,7 +273,8 @@ async def test_an_own_incident_is_exported_as_log_and_xarf_as_the_command_line_d
     log = await api("GET", path)
     assert (log.status, log.headers["Content-Type"]) == (200, "text/plain; charset=utf-8")
     assert log.body.startswith("Incident i1 reported by a.test\n")
-    assert "request to c.test (XEP-0268): not spoken there; abuse@c.test not written to yet" in log.body
+    assert "request to c.test (XEP-0268): not spoken there" in log.body
+    assert "request to c.test by mail to abuse@c.test: not written to yet" in log.body
     assert blamed(await api("GET", f"{path}?form=xarf")) == ["contact"]
     assert blamed(await api("GET", f"{path}?form=xarf&contact=x")) == ["contact"]
     reports = await api("GET", f"{path}?form=xarf&contact=abuse@a.test")
