@@ -209,6 +209,20 @@ def test_there_is_a_letter_only_for_what_went_to_people(cli: Any, world: Any) ->
         assert cli("letter", name, "--sent").code == code
 
 
+def test_what_nobody_could_be_reached_with_is_a_letter_all_the_same(cli: Any, world: Any) -> None:
+    words = ["report", "--description", "x", "--source", "bad@c.example=7", "--to", "c.example"]
+    (sent,) = waiting(cli, world, {"c.example": FAILED}, *words).json()["interactions"]
+
+    printed = cli("letter", sent["id"])
+    assert printed.out.startswith("To: \nSubject: Report from ")
+    assert "c.example announces no mail address; you may know one." in printed.messages
+
+    assert "its people were written to by mail" in cli("letter", sent["id"], "--sent").out
+    log = cli("incidents", "export", sent["incident"], "--form", "log").out
+    assert "report to c.example (XEP-0268): not spoken there\n" in log
+    assert "report to c.example by mail: no answer\n" in log
+
+
 def test_an_incident_of_ours_is_exported_for_lists_and_for_hosters(cli: Any, world: Any) -> None:
     cli("report", "--to", "a.example", "--description", "flood", "--source", "bad@a.example=7")
     world.work()

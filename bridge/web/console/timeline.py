@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from bridge.policy import story
+from bridge.policy import story, ways
 from bridge.policy.record import Incident, Interaction, InteractionState, Way
 from bridge.policy.standing import answers_of, standing
 from bridge.xep0268.model import Kind
@@ -23,6 +23,7 @@ class Entry:
     Attributes:
         mood: "in" came from a peer, "out" went to one, "wait" needs the operator, "bad" went wrong.
         standing: how far the interaction got.
+        has_letter: there is a text of it for people.
     """
 
     at: datetime
@@ -31,6 +32,7 @@ class Entry:
     standing: str
     details: tuple[str, ...]
     interaction: Interaction
+    has_letter: bool
 
 
 def entries(incident: Incident, interactions: Sequence[Interaction]) -> list[Entry]:
@@ -49,6 +51,7 @@ def entries(incident: Incident, interactions: Sequence[Interaction]) -> list[Ent
                 standing=standing(one),
                 details=details[:_MOST_DETAILS],
                 interaction=one,
+                has_letter=one.outreach is not None or ways.by_mail(one, None) is not None,
             )
         )
         found += [
@@ -59,6 +62,7 @@ def entries(incident: Incident, interactions: Sequence[Interaction]) -> list[Ent
                 standing="on the answer page" if each.is_by_page else "by chat",
                 details=(),
                 interaction=one,
+                has_letter=True,
             )
             for each, text in answers_of(one)
         ]

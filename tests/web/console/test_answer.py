@@ -238,6 +238,27 @@ async def test_what_is_to_be_mailed_is_shown_whole_and_noted_once_by_who_may(
     assert [event["type"] for _, event in events] == ["contact.told"]
 
 
+async def test_what_reached_nobody_can_be_mailed_by_who_knows_an_address(
+    browse: Open, store: Store, asked: Interaction
+) -> None:
+    before = await stored(store)
+    silent = replace(before, state=InteractionState.UNANSWERED, outreach=None)
+    incident = add_edition(None, replace(asked, status=Status.NEW))
+    await commit(store, Change(puts=(Put(before, silent), Put(None, incident))))
+    client = await browse(a=Role.APPROVER)
+    assert 'href="/letters/i1"' in await (await client.get("/incidents/n1")).text()
+    page = await (await client.get("/letters/i1")).text()
+    assert "announces none" in page
+    fields = {"csrf": page.split('name="csrf" value="')[1].split('"')[0]}
+    answer = await client.post("/letters/i1", data=fields, allow_redirects=False)
+    assert answer.headers["Location"] == "/incidents/n1?said=mailed"
+    after = await stored(store)
+    assert (after.state, after.outreach) == (
+        InteractionState.SENT,
+        Outreach(channel=Channel.MAIL, address="", is_server_away=True),
+    )
+
+
 async def test_a_viewer_is_shown_no_link_with_which_to_answer_for_them(
     browse: Open, asked: Interaction
 ) -> None:
