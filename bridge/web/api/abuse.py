@@ -14,6 +14,7 @@ from bridge.pipeline import abuse_act, abuse_lists
 from bridge.pipeline.drafts import Origin
 from bridge.policy import abuse
 from bridge.policy.abuse_act import NotMeantError
+from bridge.policy.abuse_count import MAX_ACCUSED
 from bridge.policy.abuse_record import AbuseDraft, AbuseKind, DraftState
 from bridge.policy.approval import MAX_TARGETS
 from bridge.policy.consumers import Scope
@@ -130,9 +131,12 @@ class SendDraftBody(Body):
     """A yes."""
 
     with_words: bool = Field(default=False, description="Also what users wrote who agreed to it.")
-    list_accounts: bool = Field(
-        default=False,
-        description="Have the accounts of `may_be_listed` listed, too, but for those that are withheld.",
+    list_accounts: tuple[Address, ...] = Field(
+        default=(),
+        max_length=MAX_ACCUSED,
+        strict=False,
+        description="Of `may_be_listed`, the accounts to be listed, too; what is withheld never is. What was reported "
+        "after you looked is not listed unless it is named here.",
     )
     listed_until: AwareDatetime | None = Field(
         default=None, description="When they are off the list; null: after `policy.mitigation_days`."
@@ -204,7 +208,10 @@ async def send_draft(call: Call) -> Answer:
     check_end(call, "listed_until", body.listed_until)
     origin = Origin(host=draft.host, to=(), now=call.now, new_id=call.new_id, actor=call.actor)
     wish = abuse_lists.Wish(
-        rules=call.service.settings.policy, expires_at=body.listed_until, second_yes=body.second_yes
+        rules=call.service.settings.policy,
+        expires_at=body.listed_until,
+        second_yes=body.second_yes,
+        only=frozenset(body.list_accounts),
     )
     try:
         await stories.send(

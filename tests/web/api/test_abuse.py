@@ -60,7 +60,7 @@ async def test_a_yes_lists_accounts_until_its_end_and_a_repeated_one_changes_not
     (one,) = (await api("GET", "/abuse")).body["items"]
     assert one["may_be_listed"] == ["spam@b.test"]
     until = (datetime.now(UTC) + timedelta(days=3)).isoformat()
-    body = {"list_accounts": True, "listed_until": until}
+    body = {"list_accounts": ["spam@b.test"], "listed_until": until}
     key = {"headers": {"Idempotency-Key": "k1"}}
     sent = await api("POST", f"/abuse/{one['id']}/send", body, **key)
     assert (sent.status, sent.body["listed"]) == (200, ["spam@b.test"])
@@ -72,6 +72,14 @@ async def test_a_yes_lists_accounts_until_its_end_and_a_repeated_one_changes_not
     assert datetime.fromisoformat(entry["until"]) == datetime.fromisoformat(until)
 
 
+async def test_what_was_reported_after_somebody_looked_is_not_listed(api: Api, store: Store) -> None:
+    await hear(store, report(may_go_to_others=True))
+    (one,) = (await api("GET", "/abuse")).body["items"]
+    await hear(store, report("bob", "new@b.test", may_go_to_others=True), webhook_id="w2")
+    sent = await api("POST", f"/abuse/{one['id']}/send", {"list_accounts": one["may_be_listed"]})
+    assert (sent.status, sent.body["listed"]) == (200, ["spam@b.test"])
+
+
 async def test_what_cannot_be_listed_names_the_field_and_nothing_is_sent(api: Api, store: Store) -> None:
     await hear(store, report(may_go_to_others=True))
     peer = Peer(host=HOST, domain="b.test", trust=Trust.TRUSTED)
@@ -79,15 +87,15 @@ async def test_what_cannot_be_listed_names_the_field_and_nothing_is_sent(api: Ap
     (one,) = (await api("GET", "/abuse")).body["items"]
     over, far = "2020-01-01T00:00:00Z", "2999-01-01T00:00:00Z"
     for body, field in (
-        ({"list_accounts": True}, "second_yes"),
-        ({"list_accounts": True, "listed_until": over}, "listed_until"),
-        ({"list_accounts": True, "listed_until": far}, "listed_until"),
+        ({"list_accounts": ["spam@b.test"]}, "second_yes"),
+        ({"list_accounts": ["spam@b.test"], "listed_until": over}, "listed_until"),
+        ({"list_accounts": ["spam@b.test"], "listed_until": far}, "listed_until"),
         ({"listed_until": far}, ""),
     ):
         reply = await api("POST", f"/abuse/{one['id']}/send", body)
         assert (reply.status, blamed(reply)) == (422, [field])
     assert (await api("GET", f"/abuse/{one['id']}")).body["state"] == "open"
-    body = {"list_accounts": True, "second_yes": True}
+    body = {"list_accounts": ["spam@b.test"], "second_yes": True}
     assert (await api("POST", f"/abuse/{one['id']}/send", body)).body["listed"] == ["spam@b.test"]
 
 
