@@ -9,12 +9,9 @@ from xml.sax.saxutils import escape, quoteattr
 import pytest
 from lxml import etree
 
-from bridge.config import load_settings
 from bridge.policy.abuse_record import AbuseDraft
-from bridge.policy.change import Telling
 from bridge.policy.record import Incident
-from bridge.store import keys, load
-from bridge.store.connect import close, open_store
+from bridge.store import keys
 from deploy.servers import Authority, free_network
 from tests.system.servers import Domain, Lab, eventually, new_secret
 from tests.system.test_approvals import ask, in_state, stored, told, waiting
@@ -120,42 +117,9 @@ async def settled(b: Domain, incident: str) -> tuple[str, str]:
     return cast("tuple[str, str]", await eventually(found, 30))
 
 
-FLOOD = """
-local st, fire = require "util.stanza", prosody.hosts["a.test"].events.fire_event;
-for i = 1, 1000 do
-  local item = st.stanza("item", { xmlns = "urn:xmpp:blocking", jid = "flood@b.test" })
-    :tag("report", { xmlns = "urn:xmpp:reporting:1", reason = "urn:xmpp:reporting:spam" }):reset();
-  local origin = { type = "c2s", username = "user" .. i };
-  fire("spam_reporting/spam-report", { origin = origin, item = item, report = item.tags[1], jid = item.attr.jid });
-end
-"""
-
-
 async def drafts(a: Domain) -> list[AbuseDraft]:
     """What users of a.test reported and nobody decided about."""
     return await stored(a, keys.abuse_drafts_open("a.test"), keys.abuse_draft)
-
-
-async def test_a_thousand_reports_of_users_are_one_draft_and_one_notice(
-    domains: tuple[Domain, Domain], clients: Clients
-) -> None:
-    a, _ = domains
-    admin = await clients.sign_in(a.prosody, "admin")
-    a.prosody.shell("> " + " ".join(FLOOD.split()))
-
-    async def counted() -> bool:
-        return [one.reports for one in await drafts(a)] == [1000]
-
-    await eventually(counted, 30)
-    message = await admin.wait(lambda one: one.tag == f"{CLIENT}message")
-    assert "b.test: users report spam" in (message.findtext(f"{CLIENT}body") or "")
-    store = await open_store(load_settings(a.bridge.config_path).store_url())
-    try:
-        assert await load.tallies(store, "a.test", Telling.NOTICE) == ()
-    finally:
-        await close(store)
-    a.bridge.cli("abuse", "dismiss", "b.test")
-    assert await drafts(a) == []
 
 
 async def test_only_an_admin_sees_and_runs_them(domains: tuple[Domain, Domain], clients: Clients) -> None:
