@@ -67,11 +67,25 @@ def run_once(root: Path) -> tuple[bool, subprocess.CompletedProcess[str]]:
 
 
 def assert_well(said: str) -> None:
-    """The report is answered and stored; what a stranger sends is shown as quarantined."""
+    """The report is answered and stored; what a stranger sends is shown as quarantined; what a user reports is sent."""
     assert "b.test got its result" in said
     assert re.search("outcome: .* as it should be", said)
     assert "NOT as it should be" not in said
     assert re.search(r"stranger\.test .* yes ", said)
+    draft = after(said, "a.test $ incident-bridge abuse show b.test")
+    assert "Users of a.test report spam from b.test" in draft
+    assert "1 by 1 user; 1 may be passed on to b.test" in draft
+    assert "flooder@b.test: 1 report, 1 may be passed on" in draft
+    sent = after(said, "a.test $ incident-bridge incidents resolve")
+    assert "Users of a.test reported spam from b.test: 1 report about 1 address" in sent
+    assert re.search(r"flooder@b\.test .* 1 event \(reports by users\)", sent)
+    assert re.search(r"we reported it to b\.test as new\n +acknowledged ", sent), "b.test has it"
+    assert "suspend account flooder@b.test: offered" in after(said, "b.test $ incident-bridge approvals show")
+
+
+def after(said: str, command: str) -> str:
+    """What is told after a command was typed, up to the next turn of the story."""
+    return re.split(r"\n\n\d\d:\d\d:\d\d ", said.partition(command)[2], maxsplit=1)[0]
 
 
 def test_once_ends_well_and_leaves_a_server_alone_that_holds_port_5269(root: Path) -> None:
