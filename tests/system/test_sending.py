@@ -1,9 +1,10 @@
 """What becomes of what we send: acknowledged, refused, unreachable, unanswered; and whose answer counts."""
 
+import contextlib
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import aiohttp
 import pytest
@@ -324,6 +325,70 @@ async def passed_on(bridge: Bridge, user: User, jid: str) -> str:
 async def thanks(user: User) -> str:
     told = await user.wait(lambda one: one.find(f"{CLIENT}body") is not None)
     return str(told.findtext(f"{CLIENT}body"))
+
+
+@contextlib.asynccontextmanager
+async def console(bridge: Bridge) -> AsyncIterator[Callable[[str], Awaitable[str]]]:
+    """Sign in by a link, as a browser does; what is given returns a page's text."""
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as browser:
+        link = bridge.json("login-link")["url"]
+        gate = await (await browser.get(link)).text()
+        form = {"csrf": re.search(r'name="csrf" value="([^"]+)"', gate)[1]}
+        assert (await browser.post(link, data=form)).status == 200
+
+        async def page(path: str) -> str:
+            answer = await browser.get(f"http://{bridge.address}:15268{path}")
+            found = etree.fromstring(await answer.read(), etree.HTMLParser())
+            return " ".join("".join(found.itertext()).split())
+
+        yield page
+
+
+@pytest.mark.parametrize(("version", "theirs"), [("0.12", "13"), ("13", "0.12")])
+async def test_where_only_a_mail_address_is_known_the_operator_mails_the_text_and_is_told_what_is_next(
+    lab: Lab, version: str, theirs: str
+) -> None:
+    bridge = lab.bridge()
+    a = lab.prosody("a.test", version=version, bridge=bridge, start=False)
+    lab.prosody(
+        "d.test",
+        version=theirs,
+        modules=["server_contact_info"],
+        extra_host='contact_info = { abuse = { "mailto:abuse@d.test" } }',
+    )
+    bridge.start_up()
+    a.start()
+
+    about = ("--description", "join flood", "--source", "spam@d.test=5")
+    said = bridge.cli("report", "--to", "d.test", *about, "--wait", "30", code=1)
+
+    [incident] = bridge.json("incidents", "list")["incidents"]
+    [sent] = bridge.json("incidents", "show", incident["id"])["interactions"]
+    ready = f"a text for abuse@d.test is ready for you to mail: incident-bridge letter {sent['id']}"
+    assert ready in said
+    assert ready in " ".join(bridge.cli("incidents", "show", incident["id"]).split())
+    letter = bridge.json("letter", sent["id"])
+    assert letter["to"] == "abuse@d.test"
+    assert "a.test" in letter["subject"]
+    for line in ("> join flood", "> spam@d.test: 5"):
+        assert line in letter["text"]
+    async with console(bridge) as page:
+        assert "A text for abuse@d.test is ready for you to mail" in await page("/")
+        assert "join flood" in await page(f"/letters/{sent['id']}")
+
+        noted = bridge.cli("letter", sent["id"], "--sent")
+
+        assert "abuse@d.test was written to by mail" in noted
+        assert "no answer yet" in noted
+        assert "A text for" not in await page("/")
+    assert bridge.json("incidents", "due")["due"] == []
+    [step] = bridge.json("incidents", "due", "--all")["due"]
+    assert (step["peer"], step["step"], step["times"]) == ("d.test", "remind", 1)
+    assert step["command"] == f"incident-bridge report --incident {incident['id']} --to d.test"
+    assert "abuse@d.test" in step["way"], step
+    shown = " ".join(bridge.cli("incidents", "due", "--all").split())
+    assert step["way"] in shown
+    assert step["command"] in shown
 
 
 async def test_ejabberd_does_not_speak_xep_0268(standing: Lab, desk: Desk) -> None:
