@@ -72,6 +72,23 @@ def test_what_the_readme_says_to_type_can_be_typed(words: str) -> None:
     parser().parse_args(shlex.split(words))
 
 
+TONIGHT = README.split("## Tonight, without any peer\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize("words", re.findall(r"`incident-bridge ([^`]+)`", TONIGHT))
+def test_what_works_tonight_can_be_typed(words: str) -> None:
+    if words not in set(commands(parser())):  # named only, without what belongs to it
+        parser().parse_args(shlex.split(words))
+
+
+@pytest.mark.parametrize("path", READMES)
+def test_every_setting_that_a_readme_names_is_one(path: str) -> None:
+    text = (ROOT / path).read_text(encoding="utf-8")
+    sections = {name.partition(".")[0] for name in settings()} - {"hosts"}
+    named = set(re.findall(rf"`((?:{'|'.join(sections)})\.[a-z_]+)(?=[` ])", text))
+    assert named <= settings()
+
+
 def test_every_metric_stands_in_the_readme_and_nothing_else() -> None:
     table = README.split("<!-- metrics:")[1].split("\n\n")[0]
     written = set(re.findall(rf"`({metrics.PREFIX}[a-z_]+(?:\{{[a-z,]+\}})?)`", table))

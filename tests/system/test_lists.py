@@ -1,12 +1,13 @@
 """Block lists that other servers load: by HTTP (mod_firewall), by pubsub (mod_muc_rtbl, mod_anti_spam)."""
 
 import hashlib
+import re
 import urllib.request
 from collections.abc import AsyncIterator
 
 import pytest
 
-from deploy.servers import Prosody
+from deploy.servers import ROOT, Prosody
 from tests.system.servers import Bridge, Lab, eventually
 from tests.system.user import CLIENT, Clients, User, condition_of
 
@@ -182,3 +183,33 @@ async def test_another_server_loads_what_is_listed_and_lets_go_what_is_taken_bac
     bridge.cli("mitigations", "lift", mitigation["id"], "--wait", "30")
     await eventually(lambda: domains(bridge) == "", SECONDS)
     await eventually(lambda: nodes_are(set(), set(), set()), SECONDS)
+
+
+async def test_what_the_readme_gives_mod_firewall_keeps_out_who_is_listed(
+    lab: Lab, bridge: Bridge, clients: Clients, version: str
+) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    [snippet] = re.findall(r"^```\n(%LIST .*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    script = snippet.replace("https://incidents.example.org", f"http://{bridge.address}:15268")
+    (lab.folder / "readme.pfw").write_text(script.replace("example.org", "a.test"))
+    bridge.cli("report", "--to", "b.test", "--source", "eve@c.test", "--id", "c")
+    incident = next(
+        one["id"] for one in bridge.json("incidents", "list")["incidents"] if "c" in one["identity"]["text"]
+    )
+    bridge.cli("incidents", "act", incident, "--block-domain", "c.test", "--wait", "30")
+    await eventually(lambda: domains(bridge).split() == ["c.test", "spam.test"], SECONDS)
+    scripts = f'firewall_scripts = {{ "{lab.folder / "readme.pfw"}" }}'
+    b = lab.prosody("b.test", version=version, modules=["firewall"], extra=scripts)
+    c, d = lab.prosody("c.test"), lab.prosody("d.test")
+    for server, name in ((b, "bob"), (c, "eve"), (d, "dan")):
+        server.control("register", name, server.name, "secret")
+    bob, eve, dan = [
+        await clients.sign_in(server, name) for server, name in ((b, "bob"), (c, "eve"), (d, "dan"))
+    ]
+
+    async def is_kept_out() -> bool:
+        return await refusal(eve, "bob@b.test") == "policy-violation"
+
+    await eventually(is_kept_out, SECONDS)
+    await dan.send("<message to='bob@b.test' type='chat'><body>hello</body></message>")
+    assert (await bob.message("hello")).get("from", "").startswith("dan@d.test")
