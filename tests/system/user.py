@@ -45,9 +45,12 @@ def condition_of(element: etree._Element) -> tuple[str, str]:
     return next((name for name in names if name != "text"), ""), names.get("text", "")
 
 
-def block(jid: str, *, agreed: bool, text: str = "") -> str:
-    """What a client sends to block somebody and to report them."""
-    consent = "<report-origin/>" if agreed else ""
+def block(jid: str, *, agreed: bool, for_others: bool = False, text: str = "") -> str:
+    """What a client sends to block somebody and to report them.
+
+    `agreed`: it may be passed on to the server it is about; `for_others`: to others, too.
+    """
+    consent = "<report-origin/>" * agreed + "<third-party/>" * for_others
     return (
         f"<iq type='set'><block xmlns='urn:xmpp:blocking'><item jid='{jid}'>"
         f"<report xmlns='urn:xmpp:reporting:1' reason='urn:xmpp:reporting:spam'>{consent}<text>{text}</text></report>"
