@@ -188,7 +188,7 @@ def _settle(before: admit.State, arrivals: Sequence[Arrived], *, now: datetime) 
                 refuse[error.name] = min(error.seconds, _MAX_REFUSE_SECONDS)
             results.append({**_named(arrival), **_error(error.stanza_error)})
             change += Change(counts=(("refused", error.stanza_error.condition),))
-        except Exception:  # noqa: BLE001 - the same
+        except Exception:  # noqa: BLE001 - a bug met by one stanza must not answer 63 others
             _log.exception(
                 "a stanza could not be admitted: report this as a bug",
                 host=before.host,

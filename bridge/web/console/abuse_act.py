@@ -6,11 +6,10 @@ from typing import Final
 
 from aiohttp import web
 
-from bridge.errors import ConfigError, UnavailableError
-from bridge.pipeline import abuse, approve
+from bridge.errors import ConfigError
+from bridge.pipeline import abuse
 from bridge.pipeline import abuse_act as stories
 from bridge.pipeline.ids import new_id
-from bridge.pipeline.preview import previewed
 from bridge.policy import abuse_act as rules_of
 from bridge.policy.abuse import headline
 from bridge.policy.abuse_record import AbuseDraft
@@ -18,9 +17,8 @@ from bridge.policy.approval import MAX_TARGETS
 from bridge.policy.decisions import Approval
 from bridge.policy.record import derived_id
 from bridge.web.console.guard import NOT_HERE, Visit, get, post
-from bridge.web.console.targets import beware, choices
+from bridge.web.console.targets import beware, choices, foreseen
 from bridge.web.console.typed import span, spans, words
-from bridge.web.prosody import prosody
 
 _MOST_REASON: Final = 1000
 
@@ -58,14 +56,7 @@ async def _page(
         id="", host=draft.domain, incident_id="", request=None, requester="", targets=targets,
         created_at=visit.now, expires_at=visit.now,
     )  # fmt: skip
-    unknown = ""
-    try:
-        if targets:
-            async with prosody(visit.service.settings) as server:
-                made = await previewed(visit.store, server, made, rules=policy, now=visit.now)
-    except UnavailableError as error:
-        unknown = f"What it would touch is not known: {error}. What you do now is tried for a day."
-        made = await approve.protected_now(visit.store, made, policy)
+    made, unknown = await foreseen(visit, made) if targets else (made, "")
     shown = choices(made.targets)
     return visit.page(
         "abuse_act.html",

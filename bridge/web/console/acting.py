@@ -7,11 +7,10 @@ from typing import Final
 
 from aiohttp import web
 
-from bridge.errors import ConfigError, UnavailableError
+from bridge.errors import ConfigError
 from bridge.iodef.model import Incident as Document
 from bridge.pipeline import approve as stories
 from bridge.pipeline.ids import new_id
-from bridge.pipeline.preview import previewed
 from bridge.policy.approval import MAX_TARGETS, own_target
 from bridge.policy.decisions import Approval, MitigationType, Target
 from bridge.policy.mitigation import about
@@ -19,9 +18,8 @@ from bridge.policy.record import Incident, Interaction, derived_id
 from bridge.store import keys
 from bridge.web.console import find
 from bridge.web.console.guard import NOT_HERE, Visit, get, post
-from bridge.web.console.targets import beware, choices, worded
+from bridge.web.console.targets import beware, choices, foreseen, worded
 from bridge.web.console.typed import span, spans, words
-from bridge.web.prosody import prosody
 from bridge.xmpp.jid import Jid
 
 _MOST_SOURCES: Final = 50
@@ -175,13 +173,7 @@ async def _previewing(
         id="", host=incident.host, incident_id=incident.id, request=None, requester="",
         targets=tuple(targets), created_at=visit.now, expires_at=visit.now,
     )  # fmt: skip
-    unknown = ""
-    try:
-        async with prosody(visit.service.settings) as server:
-            draft = await previewed(visit.store, server, draft, rules=policy, now=visit.now)
-    except UnavailableError as error:
-        unknown = f"What it would touch is not known: {error}. What you do now is tried for a day."
-        draft = await stories.protected_now(visit.store, draft, policy)
+    draft, unknown = await foreseen(visit, draft)
     shown = choices(draft.targets)
     return visit.page(
         "act_preview.html",

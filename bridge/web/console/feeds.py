@@ -6,20 +6,17 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from bridge.errors import ConfigError, UnavailableError
-from bridge.pipeline import approve
+from bridge.errors import ConfigError
 from bridge.pipeline import feeds as stories
 from bridge.pipeline.ids import new_id
-from bridge.pipeline.preview import previewed
 from bridge.policy.approval import own_target
 from bridge.policy.compare import UNDECIDED
 from bridge.policy.decisions import Approval, MitigationType, Target
 from bridge.policy.feed import checked_url
 from bridge.policy.record import derived_id
 from bridge.web.console.guard import NOT_HERE, Refusal, Visit, get, post
-from bridge.web.console.targets import beware, choices
+from bridge.web.console.targets import beware, choices, foreseen
 from bridge.web.console.typed import span, spans, words
-from bridge.web.prosody import prosody
 
 _SHOWN: Final = 100
 _MOST_URL: Final = 2048
@@ -134,13 +131,7 @@ async def _deciding(
         id="", host=host, incident_id="", request=None, requester="", targets=(target,), created_at=visit.now,
         expires_at=visit.now,
     )  # fmt: skip
-    unknown = ""
-    try:
-        async with prosody(visit.service.settings) as server:
-            draft = await previewed(visit.store, server, draft, rules=policy, now=visit.now)
-    except UnavailableError as error:
-        unknown = f"What it would touch is not known: {error}. What you do now is tried for a day."
-        draft = await approve.protected_now(visit.store, draft, policy)
+    draft, unknown = await foreseen(visit, draft)
     shown = choices(draft.targets)
     return visit.page(
         "feed_block.html",

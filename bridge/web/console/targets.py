@@ -7,6 +7,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from bridge.errors import UnavailableError
+from bridge.pipeline.approve import protected_now
+from bridge.pipeline.preview import previewed
 from bridge.policy.approval import touched
 from bridge.policy.decisions import Approval, Target, TargetState
 from bridge.policy.effects import effects, is_ticked, is_vain, would
@@ -14,6 +17,7 @@ from bridge.policy.lookalike import alike, with_ascii
 from bridge.policy.mitigation import about
 from bridge.web.console import find
 from bridge.web.console.guard import Visit
+from bridge.web.prosody import prosody
 
 _STATES: Final = {
     TargetState.OFFERED: "",
@@ -106,3 +110,14 @@ async def beware(visit: Visit, host: str, targets: Iterable[Target], *more: str)
     known = await find.known_names(visit.store, host)
     listed = {name.rpartition("@")[2] for name in visit.service.settings.policy.protected}
     return alike([*filter(None, more), *jids], known | listed)
+
+
+async def foreseen(visit: Visit, draft: Approval) -> tuple[Approval, str]:
+    """Ask Prosody what its targets' mitigations would touch; with why that is not known, "" where it is."""
+    rules = visit.service.settings.policy
+    try:
+        async with prosody(visit.service.settings) as server:
+            return await previewed(visit.store, server, draft, rules=rules, now=visit.now), ""
+    except UnavailableError as error:
+        unknown = f"What it would touch is not known: {error}. What you do now is tried for a day."
+        return await protected_now(visit.store, draft, rules), unknown
