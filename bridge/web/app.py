@@ -17,7 +17,7 @@ from bridge import log
 from bridge.clients.prosody import keys_of
 from bridge.config import Address, Settings
 from bridge.errors import ConfigError, ConflictError, UnavailableError
-from bridge.pipeline import feeds, publish, reconcile
+from bridge.pipeline import feed_read, publish, reconcile
 from bridge.pipeline.abuse import forget_drafts
 from bridge.pipeline.retain import empty_quarantine, forget_deliveries, trim_events
 from bridge.policy.change import Change
@@ -193,7 +193,7 @@ async def keep_lists(service: Service) -> None:
         await asyncio.sleep(LISTS_SECONDS)
         try:
             await publish.begin(service.store, service.settings.hosts, now=datetime.now(UTC))
-            await feeds.begin(service.store, service.settings.hosts, now=datetime.now(UTC))
+            await feed_read.begin(service.store, service.settings.hosts, now=datetime.now(UTC))
         except UnavailableError:
             continue  # it is done once the store is back
         except Exception:  # noqa: BLE001 - an edge: no list would ever change again

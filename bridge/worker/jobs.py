@@ -21,7 +21,7 @@ import aiohttp
 from bridge import config
 from bridge.clients.endpoint import EndpointClient
 from bridge.clients.prosody import ProsodyClient, keys_of
-from bridge.pipeline import feeds, mitigate, persons, publish
+from bridge.pipeline import feed_read, mitigate, persons, publish
 from bridge.pipeline.deliver_events import Deliveries, fan_out, move
 from bridge.pipeline.process import process
 from bridge.pipeline.recover import set_aside
@@ -132,7 +132,7 @@ def _outgoing(store: Store, prosody: ProsodyClient, settings: config.Settings) -
         return await publish.work(store, prosody, items, hosts=settings.hosts, now=datetime.now(UTC))
 
     async def node(lane: str, items: Sequence[bytes]) -> Sent:  # noqa: ARG001 - a Call
-        return await feeds.read_node(store, prosody, items, now=lambda: datetime.now(UTC))
+        return await feed_read.read_node(store, prosody, items, now=lambda: datetime.now(UTC))
 
     async def sign_in(lane: str, items: Sequence[bytes]) -> Sent:  # noqa: ARG001 - a Call
         return await send_code(store, prosody, items, hosts=settings.hosts, now=datetime.now(UTC))
@@ -164,7 +164,7 @@ def _deliveries(store: Store, client: EndpointClient, settings: config.Settings)
         )
 
     async def page(lane: str, items: Sequence[bytes]) -> Sent:  # noqa: ARG001 - a Call
-        return await feeds.read_page(store, client, items, now=lambda: datetime.now(UTC))
+        return await feed_read.read_page(store, client, items, now=lambda: datetime.now(UTC))
 
     kinds: dict[str, LaneKind | CourseKind] = {
         "events": LaneKind(call=fan, items_per_call=64),

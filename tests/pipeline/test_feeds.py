@@ -12,7 +12,7 @@ from bridge.clients.endpoint import Page
 from bridge.clients.prosody import Mitigated
 from bridge.config import PolicySettings
 from bridge.errors import ConfigError, UnsupportedError
-from bridge.pipeline import feeds, publish
+from bridge.pipeline import feed_read, feeds, publish
 from bridge.pipeline.actors import Actor
 from bridge.policy.change import Change, Put, Sent
 from bridge.policy.decisions import Mitigation, MitigationState
@@ -41,7 +41,7 @@ class Web:
     error: str = ""
 
     async def get(self, url: str, *, mark: str, max_bytes: int) -> Page:
-        assert max_bytes == feeds.MAX_BYTES
+        assert max_bytes == feed_read.MAX_BYTES
         text = self.pages.get(url)
         if text is None or self.error:
             return Page(error=self.error or "it answered 404")
@@ -76,7 +76,7 @@ async def settle(store: Store, sent: Sent) -> None:
 
 async def read(store: Store, web: Web, one: Feed, *, at: datetime = NOON) -> Feed:
     item = json.dumps({"id": "x", "feed": one.id}).encode()
-    await settle(store, await feeds.read_page(store, web, [item], now=lambda: at))
+    await settle(store, await feed_read.read_page(store, web, [item], now=lambda: at))
     found = await feeds.find(store, one.id)
     assert found is not None
     return found
@@ -115,12 +115,12 @@ async def test_a_list_is_read_at_once_then_when_it_is_due_and_a_node_through_pro
     assert [one["feed"] for one in await items(store, "deliveries", page)] == [page.id]
     assert [one["feed"] for one in await items(store, "outgoing", node)] == [node.id]
 
-    await feeds.begin(store, [HOST], now=NOON)  # nobody took them yet: the same items
+    await feed_read.begin(store, [HOST], now=NOON)  # nobody took them yet: the same items
     assert len(await items(store, "deliveries", page)) == 1
     await read(store, Web({ONE: "bad.test"}), page)
-    await feeds.begin(store, [HOST], now=NOON + timedelta(minutes=10))
+    await feed_read.begin(store, [HOST], now=NOON + timedelta(minutes=10))
     assert len(await items(store, "deliveries", page)) == 1
-    await feeds.begin(store, [HOST], now=NOON + timedelta(hours=2))
+    await feed_read.begin(store, [HOST], now=NOON + timedelta(hours=2))
     assert len(await items(store, "deliveries", page)) == 2
 
 
@@ -179,7 +179,7 @@ async def test_a_node_is_read_when_prosody_has_it_and_asked_only_for_what_change
     item = json.dumps({"id": "x", "feed": one.id}).encode()
 
     async def told(server: Server) -> Feed:
-        sent = await feeds.read_node(store, server, [item, item], now=lambda: NOON)
+        sent = await feed_read.read_node(store, server, [item, item], now=lambda: NOON)
         assert sent.count == 2
         await settle(store, sent)
         found = await feeds.find(store, one.id)
@@ -212,7 +212,7 @@ async def test_what_is_no_longer_subscribed_to_proposes_nothing_and_prosody_forg
     waiting = [json.dumps(each).encode() for each in await items(store, "outgoing", node)]
     server = Server()
     while waiting:
-        sent = await feeds.read_node(store, server, waiting, now=lambda: NOON)
+        sent = await feed_read.read_node(store, server, waiting, now=lambda: NOON)
         await settle(store, sent)
         waiting = waiting[sent.count :]
     assert server.asked == [("forget", HOST, "bl.example", "spam_source_domains")]
